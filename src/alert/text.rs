@@ -1,0 +1,527 @@
+//! The body of an alert, written for somebody who was just woken by it.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    Context, Part, actor_name, affected_account,
+    escape::{clean, json_string, shell_word},
+    withhold,
+};
+use crate::{
+    cloudtrail::{Actor, Outcome, Record},
+    rules::{Finding, Level, Rule},
+};
+
+/// Prose wraps at this column; commands, ARNs and links never break.
+const COLUMNS: usize = 100;
+/// Most characters of a text that the caller of AWS chose.
+const UNTRUSTED_CHARACTERS: usize = 256;
+/// Most fields that an alert lists of one finding.
+const LISTED_FIELDS: usize = 40;
+/// How deep the fields of a request are followed.
+const FIELD_DEPTH: usize = 6;
+/// Most findings of a group whose fields are listed.
+const DETAILED_FINDINGS: usize = 10;
+/// Most rules of a group that are explained.
+const EXPLAINED_RULES: usize = 5;
+/// Most event ids in the command that prints the records.
+const PRINTED_RECORDS: usize = 20;
+/// The members of a record whose leaves are what changed.
+const CHANGED_MEMBERS: [&str; 3] = [
+    "requestParameters",
+    "responseElements",
+    "serviceEventDetails",
+];
+
+/// The text for sorted findings that share affected account and actor.
+pub(super) fn text(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
+    let mut body = Body::default();
+    let top = &findings[0];
+    body.prose(&headline(findings, context));
+    if !part.only {
+        body.prose(&format!(
+            "This is part {} of the alert on this log file. Each part lists findings of its own; \
+             together the parts list all of them.",
+            part.number
+        ));
+    }
+    body.blank();
+    facts(&mut body, findings, context);
+    if findings.len() > 1 {
+        body.heading(&format!("ALL {} FINDINGS", findings.len()));
+        for (index, finding) in findings.iter().enumerate() {
+            body.line(&format!("{}. {}", index + 1, finding_line(finding)));
+        }
+    }
+    let rules = distinct_rules(findings);
+    for rule in rules.iter().take(EXPLAINED_RULES) {
+        explain(&mut body, rule, findings.len() > 1);
+    }
+    changes(&mut body, findings, context);
+    evidence(&mut body, findings, context);
+    body.heading(if rules.len() > 1 { "RULES" } else { "RULE" });
+    for rule in &rules {
+        body.line(&format!(
+            "{} ({}, {}, {})",
+            clean(&rule.title, UNTRUSTED_CHARACTERS),
+            rule.level,
+            rule.id,
+            clean(&rule.file, UNTRUSTED_CHARACTERS)
+        ));
+    }
+    let others: BTreeSet<&str> = top.rules[1..].iter().map(|rule| &*rule.title).collect();
+    if findings.len() == 1 && !others.is_empty() {
+        let others: Vec<&str> = others.into_iter().collect();
+        body.prose(&format!("Also matched: {}.", clean(&others.join(", "), 1000)));
+    }
+    body.text
+}
+
+/// A point in time as people read it.
+pub(super) fn utc(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+fn headline(findings: &[Finding], context: &Context<'_>) -> String {
+    let top = &findings[0];
+    let record = &top.record;
+    let account = affected_account(record, context.file_account);
+    let account = account.map_or_else(
+        || "an account that the record does not name".to_owned(),
+        |account| format!("account {account}"),
+    );
+    let who = match record.actor().actor_type {
+        "Root" => "The root user".to_owned(),
+        _ => capitalised(&clean(&actor_name(&record.actor()), UNTRUSTED_CHARACTERS)),
+    };
+    if findings.len() == 1 {
+        let event = event_name(record);
+        let title = clean(&top.rule().title, UNTRUSTED_CHARACTERS);
+        return match record.outcome() {
+            Outcome::Succeeded => {
+                format!("{who} called {event} on {account}, and it succeeded: {title}.")
+            }
+            Outcome::Failed { .. } => format!(
+                "{who} tried {event} on {account}, and it failed. It would have meant: {title}."
+            ),
+        };
+    }
+    let failed = findings
+        .iter()
+        .filter(|finding| finding.record.outcome() != Outcome::Succeeded)
+        .count();
+    let outcome = match failed {
+        0 => "all succeeded".to_owned(),
+        failed if failed == findings.len() => "all failed".to_owned(),
+        failed => format!("{failed} failed"),
+    };
+    format!(
+        "{who} made {} sensitive calls on {account} ({outcome}), the gravest {}: {}.",
+        findings.len(),
+        event_name(record),
+        clean(&top.rule().title, UNTRUSTED_CHARACTERS)
+    )
+}
+
+/// Event, outcome, account, who, from where and when, of the gravest finding.
+fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
+    let record = &findings[0].record;
+    let actor = record.actor();
+    let field = |name| {
+        record.text(name).map_or_else(
+            || "unknown".to_owned(),
+            |text| clean(text, UNTRUSTED_CHARACTERS),
+        )
+    };
+    let one = findings.len() == 1;
+    let label = if one { "Event" } else { "Gravest" };
+    body.field(label, &format!("{} ({})", event_name(record), field("eventSource")));
+    body.field("Outcome", &outcome(record, context));
+    body.field("Account", &accounts(record, context));
+    body.field("Who", &who(&actor));
+    if let Some(arn) = actor.arn {
+        body.field("ARN", &clean(arn, 2048));
+    }
+    if let Some(service) = actor.invoked_by
+        && actor.actor_type != "AWSService"
+    {
+        let service = clean(service, UNTRUSTED_CHARACTERS);
+        body.field("Through", &format!("{service}, an AWS service that acted on their behalf"));
+    }
+    let addresses: BTreeSet<&str> = findings
+        .iter()
+        .filter_map(|finding| finding.record.text("sourceIPAddress"))
+        .collect();
+    let others = match addresses.len() {
+        0 | 1 => String::new(),
+        count => format!(" and {} more addresses", count - 1),
+    };
+    body.field(
+        "From",
+        &format!("{}{others}, Region {}", field("sourceIPAddress"), field("awsRegion")),
+    );
+    body.field("Agent", &field("userAgent"));
+    body.field("When", &when(record, context.now));
+    if let Some(original) = record.corrects() {
+        let original = clean(original, UNTRUSTED_CHARACTERS);
+        body.field("Note", &format!("correction of event {original}, sent by CloudTrail"));
+    }
+    if !record.unreadable().is_empty() {
+        let members = clean(&record.unreadable().join(", "), UNTRUSTED_CHARACTERS);
+        body.field("Note", &format!("could not be read, see the log file: {members}"));
+    }
+}
+
+fn outcome(record: &Record, context: &Context<'_>) -> String {
+    match record.outcome() {
+        Outcome::Succeeded => "succeeded".to_owned(),
+        Outcome::Failed { code } => {
+            let code = code.map_or_else(String::new, |code| {
+                format!(", {}", clean(code, UNTRUSTED_CHARACTERS))
+            });
+            let message = match record.text("errorMessage") {
+                Some(message) if !context.withhold_values => {
+                    format!(" ({})", clean(message, UNTRUSTED_CHARACTERS))
+                }
+                _ => String::new(),
+            };
+            format!("failed{code}{message}")
+        }
+    }
+}
+
+fn accounts(record: &Record, context: &Context<'_>) -> String {
+    let affected = affected_account(record, context.file_account);
+    let recorded = record.recipient_account();
+    match (affected, recorded) {
+        (Some(affected), Some(recorded)) if affected != *recorded => {
+            format!("{affected}, by a call that was made in {recorded}")
+        }
+        (Some(affected), _) => affected,
+        (None, _) => "unknown".to_owned(),
+    }
+}
+
+fn who(actor: &Actor<'_>) -> String {
+    let mut parts = vec![match actor.actor_type {
+        "Root" => "root user".to_owned(),
+        _ => clean(&actor_name(actor), UNTRUSTED_CHARACTERS),
+    }];
+    if actor.assumed_root {
+        parts.push("in a root session opened by the management account".to_owned());
+    }
+    if let Some(session) = actor.session {
+        parts.push(format!("session {}", clean(session, UNTRUSTED_CHARACTERS)));
+    }
+    if let Some(account) = &actor.account {
+        parts.push(format!("of account {account}"));
+    }
+    if let Some(key) = actor.access_key_id {
+        parts.push(format!("access key {}", clean(key, UNTRUSTED_CHARACTERS)));
+    }
+    parts.push(match actor.mfa {
+        Some(true) => "with MFA".to_owned(),
+        Some(false) => "without MFA".to_owned(),
+        None => "MFA unknown".to_owned(),
+    });
+    parts.join(", ")
+}
+
+fn when(record: &Record, now: Timestamp) -> String {
+    let late = if record.is_late() {
+        "; CloudTrail marks it as delivered late"
+    } else {
+        ""
+    };
+    match (record.event_time(), record.text("eventTime")) {
+        (Some(time), _) => format!("{} ({}){late}", utc(time), age(time, now)),
+        (None, Some(time)) => format!("{}{late}", clean(time, UNTRUSTED_CHARACTERS)),
+        (None, None) => format!("unknown{late}"),
+    }
+}
+
+fn age(time: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(time).as_secs();
+    let (count, unit) = match seconds {
+        ..-60 => return "in the future, by this function's clock".to_owned(),
+        -60..60 => return "just now".to_owned(),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural} ago")
+}
+
+fn finding_line(finding: &Finding) -> String {
+    let record = &finding.record;
+    let time = match (record.event_time(), record.text("eventTime")) {
+        (Some(time), _) => utc(time),
+        (None, Some(time)) => clean(time, 32),
+        (None, None) => "time unknown".to_owned(),
+    };
+    let code = match record.outcome() {
+        Outcome::Failed { code: Some(code) } => format!(" ({})", clean(code, 64)),
+        _ => String::new(),
+    };
+    let mut line = format!(
+        "{time}  {}  {} {}{code}  {}",
+        finding.level().as_str().to_uppercase(),
+        clean(record.text("eventName").unwrap_or("unnamed event"), 128),
+        record.outcome(),
+        event_id(record)
+    );
+    if record.corrects().is_some() {
+        line.push_str("  correction");
+    }
+    if record.is_late() {
+        line.push_str("  delivered late");
+    }
+    line
+}
+
+fn explain(body: &mut Body, rule: &Rule, one_of_several: bool) {
+    let about = if one_of_several {
+        format!(": {}", clean(&rule.title, UNTRUSTED_CHARACTERS))
+    } else {
+        String::new()
+    };
+    if !rule.description.is_empty() {
+        body.heading(&format!("WHY IT MATTERS{about}"));
+        body.prose(&clean_prose(&rule.description));
+    }
+    if !rule.response.is_empty() {
+        body.heading(&format!("WHAT TO DO NOW{about}"));
+        for (index, step) in rule.response.iter().enumerate() {
+            body.item(&format!("{}. ", index + 1), &clean_prose(step));
+        }
+    }
+    if !rule.false_positives.is_empty() {
+        body.heading(&format!("KNOWN BENIGN CAUSES{about}"));
+        for cause in &rule.false_positives {
+            body.item("- ", &clean_prose(cause));
+        }
+    }
+}
+
+fn changes(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
+    let mut headed = false;
+    for (index, finding) in findings.iter().take(DETAILED_FINDINGS).enumerate() {
+        let mut fields = Vec::new();
+        for member in CHANGED_MEMBERS {
+            if let Some(value) = finding.record.get(member) {
+                leaves(member, member, value, FIELD_DEPTH, context, &mut fields);
+            }
+        }
+        if fields.is_empty() {
+            continue;
+        }
+        if !headed {
+            headed = true;
+            body.heading("CHANGED FIELDS");
+        }
+        if findings.len() > 1 {
+            body.line(&format!("of finding {}:", index + 1));
+        }
+        for field in fields.iter().take(LISTED_FIELDS) {
+            body.line(&format!("  {field}"));
+        }
+        if fields.len() > LISTED_FIELDS {
+            body.line("  … and more, see the log file");
+        }
+    }
+}
+
+/// The leaves below `value` as `path: value` lines, one more than is listed at the most.
+fn leaves(
+    path: &str,
+    name: &str,
+    value: &Value,
+    depth: usize,
+    context: &Context<'_>,
+    fields: &mut Vec<String>,
+) {
+    if fields.len() > LISTED_FIELDS {
+        return;
+    }
+    match value {
+        Value::Null if path == name => {}
+        Value::Object(members) if !members.is_empty() && depth > 0 => {
+            for (key, value) in members {
+                let below = format!("{path}.{}", clean(key, 64));
+                leaves(&below, key, value, depth - 1, context, fields);
+            }
+        }
+        Value::Array(members) if !members.is_empty() && depth > 0 => {
+            for (index, value) in members.iter().take(LISTED_FIELDS).enumerate() {
+                let below = format!("{path}[{index}]");
+                leaves(&below, name, value, depth - 1, context, fields);
+            }
+        }
+        leaf => {
+            let shown = withhold::shown(name, leaf, context.withhold_values);
+            fields.push(format!("{path}: {shown}"));
+        }
+    }
+}
+
+fn evidence(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
+    let record = &findings[0].record;
+    body.heading("EVIDENCE");
+    if findings.len() == 1 {
+        body.field("Event id", &event_id(record));
+    }
+    let file = format!("s3://{}/{}", context.object.bucket, context.object.key);
+    // Not untrusted for its scheme, but for what may stand behind it.
+    body.field("Log file", &clean(&file, 2048).replacen("[:]//", "://", 1));
+    body.field("Print it", &print_command(findings, context));
+    body.field("Console", &console_link(record));
+}
+
+/// A command for copy and paste that prints the records; `gunzip -cf` passes plain JSON through.
+fn print_command(findings: &[Finding], context: &Context<'_>) -> String {
+    let object = context.object;
+    let fetch = match &object.version_id {
+        Some(version) => format!(
+            "aws s3api get-object --bucket {} --key {} --version-id {} /dev/fd/3 3>&1 >/dev/null",
+            shell_word(&object.bucket),
+            shell_word(&object.key),
+            shell_word(version)
+        ),
+        None => format!(
+            "aws s3 cp {} -",
+            shell_word(&format!("s3://{}/{}", object.bucket, object.key))
+        ),
+    };
+    let ids: Vec<String> = findings
+        .iter()
+        .take(PRINTED_RECORDS)
+        .filter_map(|finding| finding.record.event_id())
+        .map(json_string)
+        .collect();
+    let record = &findings[0].record;
+    let chosen = match &ids[..] {
+        [] => format!(
+            ".eventName == {} and .eventTime == {}",
+            json_string(record.text("eventName").unwrap_or_default()),
+            json_string(record.text("eventTime").unwrap_or_default())
+        ),
+        [id] => format!(".eventID == {id}"),
+        ids => format!(".eventID | IN({})", ids.join(", ")),
+    };
+    let filter = shell_word(&format!(".Records[] | select({chosen})"));
+    format!("{fetch} | gunzip -cf | jq {filter}")
+}
+
+/// A link that opens for whoever is signed in to the right account, and says which that is.
+fn console_link(record: &Record) -> String {
+    let plain = |text: &&str| {
+        text.len() <= 64
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let region = record.text("awsRegion").filter(plain);
+    let id = record.event_id().filter(plain);
+    let (Some(region), Some(id)) = (region, id) else {
+        return "no link, for the record's Region or event id is missing or odd".to_owned();
+    };
+    let domain = if region.starts_with("us-gov-") {
+        "console.amazonaws-us-gov.com"
+    } else if region.starts_with("cn-") {
+        "console.amazonaws.cn"
+    } else {
+        "console.aws.amazon.com"
+    };
+    let account = record.recipient_account().map_or_else(
+        || "the account of the event".to_owned(),
+        |account| format!("account {account}"),
+    );
+    format!(
+        "https://{region}.{domain}/cloudtrailv2/home?region={region}#/events/{id} \
+         (sign in to {account} first; works for 90 days)"
+    )
+}
+
+fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
+    let mut rules: Vec<&Rule> = Vec::new();
+    for finding in findings {
+        if !rules.iter().any(|rule| rule.id == finding.rule().id) {
+            rules.push(finding.rule());
+        }
+    }
+    rules.sort_by_key(|rule| (std::cmp::Reverse(rule.level), rule.id.clone()));
+    debug_assert!(rules.first().is_some_and(|rule| rule.level >= Level::Informational));
+    rules
+}
+
+fn event_name(record: &Record) -> String {
+    record.text("eventName").map_or_else(
+        || "an unnamed event".to_owned(),
+        |name| clean(name, UNTRUSTED_CHARACTERS),
+    )
+}
+
+fn event_id(record: &Record) -> String {
+    record
+        .event_id()
+        .map_or_else(|| "no event id".to_owned(), |id| clean(id, 64))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
+}
+
+/// A rule's own prose: links in it are meant, hidden characters are not.
+fn clean_prose(text: &str) -> String {
+    clean(text, 4_000).replace("[:]//", "://")
+}
+
+/// Lines of text on their way to a mail.
+#[derive(Default)]
+struct Body {
+    text: String,
+}
+
+impl Body {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn blank(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, heading: &str) {
+        self.blank();
+        self.line(heading);
+    }
+
+    fn field(&mut self, label: &str, value: &str) {
+        // Writing to a string can't fail.
+        let _ = writeln!(self.text, "{:<9} {value}", format!("{label}:"));
+    }
+
+    fn prose(&mut self, prose: &str) {
+        self.item("", prose);
+    }
+
+    fn item(&mut self, bullet: &str, prose: &str) {
+        let indent = " ".repeat(bullet.len());
+        let options = textwrap::Options::new(COLUMNS)
+            .initial_indent(bullet)
+            .subsequent_indent(&indent)
+            .break_words(false)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
+            .word_separator(textwrap::WordSeparator::AsciiSpace);
+        self.line(&textwrap::fill(prose, options));
+    }
+}

@@ -1,0 +1,135 @@
+//! Decides which values of a record's parameters an alert shows.
+//!
+//! Triage needs the kind of a change, not somebody's address: values are withheld unless they are of
+//! a kind that tells the former and can't hold the latter.
+
+use serde_json::Value;
+
+use super::escape::clean;
+use crate::cloudtrail::is_account_id;
+
+/// Most characters of a value that an alert shows.
+const SHOWN_CHARACTERS: usize = 200;
+/// Larger numbers could be somebody's.
+const LARGEST_PLAIN_NUMBER: f64 = 99_999.0;
+/// AWS's own mask for what it hides.
+const MASKED_BY_AWS: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
+/// Names, in lower case without `_` and `-`, whose values are words of AWS's own choosing.
+const PLAIN_NAMES: [&str; 36] = [
+    "action",
+    "alternatecontacttype",
+    "contacttype",
+    "country",
+    "countrycode",
+    "currency",
+    "currencycode",
+    "departuremethod",
+    "feature",
+    "featurename",
+    "features",
+    "iamaccesspreference",
+    "joinedmethod",
+    "months",
+    "numberofmonths",
+    "optin",
+    "optinstatus",
+    "paymentcurrency",
+    "paymentmethodtype",
+    "paymenttype",
+    "period",
+    "preferredcurrency",
+    "preference",
+    "preferencetype",
+    "reason",
+    "region",
+    "regionname",
+    "requesttype",
+    "schemaversion",
+    "sharing",
+    "status",
+    "statusreason",
+    "tagstatus",
+    "taxregistrationtype",
+    "type",
+    "verificationstatus",
+];
+
+/// A leaf value as an alert shows it; `name` is the member it stands under.
+pub(super) fn shown(name: &str, value: &Value, withhold: bool) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => {
+            let plain = number
+                .as_f64()
+                .is_some_and(|number| number.abs() <= LARGEST_PLAIN_NUMBER);
+            if plain || !withhold {
+                number.to_string()
+            } else {
+                "(withheld)".to_owned()
+            }
+        }
+        Value::String(text) if text.is_empty() => "empty".to_owned(),
+        Value::String(text) if withhold && !is_plain(name, text) => masked(name, text),
+        Value::String(text) => clean(text, SHOWN_CHARACTERS),
+        Value::Array(members) if members.is_empty() => "empty list".to_owned(),
+        Value::Object(members) if members.is_empty() => "empty object".to_owned(),
+        Value::Array(_) | Value::Object(_) => "(nested too deeply to show)".to_owned(),
+    }
+}
+
+fn is_plain(name: &str, text: &str) -> bool {
+    let name = normalised(name);
+    let is_word = || {
+        text.len() <= 64
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+    };
+    text == MASKED_BY_AWS
+        || matches!(text, "true" | "false")
+        || (name.ends_with("accountid") && is_account_id(text))
+        || (PLAIN_NAMES.contains(&name.as_str()) && is_word())
+        || (matches!(name.as_str(), "state" | "outcome") && is_constant(text))
+}
+
+/// A word in capitals with an underscore, or one of the plain states: not somebody's address.
+fn is_constant(text: &str) -> bool {
+    matches!(text, "SUCCEEDED" | "FAILED" | "SUCCESS" | "FAILURE" | "ENABLED" | "DISABLED")
+        || (text.contains('_')
+            && text.len() <= 64
+            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+}
+
+/// First letter and domain of a mail address, the last two digits of a phone number, else nothing.
+fn masked(name: &str, text: &str) -> String {
+    if let Some((local, domain)) = text.rsplit_once('@')
+        && let Some(first) = local.chars().next()
+        && is_domain(domain)
+    {
+        return format!("{}…@{domain}", clean(&first.to_string(), 1));
+    }
+    let name = normalised(name);
+    if name.contains("phone") || name.contains("fax") {
+        let digits: Vec<char> = text.chars().filter(char::is_ascii_digit).collect();
+        if let [_, _, _, _, .., tens, ones] = digits[..] {
+            return format!("…{tens}{ones}");
+        }
+    }
+    "(withheld)".to_owned()
+}
+
+fn is_domain(text: &str) -> bool {
+    text.len() <= 253
+        && text.contains('.')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+}
+
+fn normalised(name: &str) -> String {
+    name.chars()
+        .filter(|character| !matches!(character, '_' | '-'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}

@@ -1,0 +1,16 @@
+//! CloudTrail's side of the work: which objects are log files, and which records they hold.
+//!
+//! No I/O and no AWS SDK type: bytes in, records out.
+
+mod inflate;
+mod key;
+mod probe;
+mod record;
+mod scan;
+mod sources;
+mod splitter;
+
+pub use key::{KeyKind, OtherKind, classify_key, is_account_id};
+pub use record::{Actor, Outcome, Parsed, Record, is_well_formed};
+pub use scan::{Scan, ScanError, ScanLimits, Step};
+pub use sources::Sources;

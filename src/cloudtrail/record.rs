@@ -1,0 +1,375 @@
+//! One CloudTrail record, read with indulgence: any field may be missing or of another shape.
+//!
+//! Fields: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>.
+
+use std::{borrow::Cow, fmt};
+
+use jiff::Timestamp;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value, value::RawValue};
+
+use super::key::is_account_id;
+
+/// How deep `serviceEventDetails` is searched for an account or a state.
+const DETAIL_DEPTH: usize = 6;
+/// Members, in lower case, that name the account an action is about.
+const ACCOUNT_MEMBERS: [&str; 3] = ["accountid", "memberaccountid", "departedaccountid"];
+
+/// One element of a log file's `Records`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    members: Value,
+    unreadable: Vec<String>,
+    text_bytes: usize,
+}
+
+/// A record as it could be read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What could be read.
+    pub record: Record,
+    /// Whether the text is not JSON at all, rather than JSON too odd to be taken in whole.
+    pub malformed: bool,
+}
+
+/// Who acted, in the record's own words.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Actor<'a> {
+    /// `userIdentity.type`; `AWSService` where only `invokedBy` is given; else `Unknown`.
+    pub actor_type: &'a str,
+    /// User, role or alias, whichever the type has.
+    pub name: Option<&'a str>,
+    /// The session of a role.
+    pub session: Option<&'a str>,
+    /// ARN of the identity.
+    pub arn: Option<&'a str>,
+    /// The identity's unique id at AWS.
+    pub principal_id: Option<&'a str>,
+    /// The account that the identity belongs to.
+    pub account: Option<Cow<'a, str>>,
+    /// The access key id that signed the request.
+    pub access_key_id: Option<&'a str>,
+    /// The AWS service that acted, alone or on the identity's behalf.
+    pub invoked_by: Option<&'a str>,
+    /// Whether the session was authenticated with MFA, where CloudTrail says so.
+    pub mfa: Option<bool>,
+    /// Whether this is a short root session that the organization's management account opened.
+    pub assumed_root: bool,
+}
+
+/// Whether the action took effect, as far as the record tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome<'a> {
+    /// No error is on record.
+    Succeeded,
+    /// Refused or failed.
+    Failed {
+        /// CloudTrail's `errorCode`, where there is one.
+        code: Option<&'a str>,
+    },
+}
+
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed { .. } => "failed",
+        })
+    }
+}
+
+impl Record {
+    /// Reads a record's JSON text. What `serde_json` refuses (deeper than 128 levels, a lone
+    /// surrogate, bad UTF-8, a number out of range) is split into its members, and those that
+    /// parse are kept.
+    pub fn parse(bytes: &[u8]) -> Parsed {
+        if let Ok(members @ Value::Object(_)) = serde_json::from_slice(bytes) {
+            return Parsed {
+                record: Self {
+                    text_bytes: bytes.len(),
+                    ..Self::from_value(members)
+                },
+                malformed: false,
+            };
+        }
+        let mut salvage = Salvage::default();
+        let text = String::from_utf8_lossy(bytes);
+        // The visitor has kept what it saw before an error, and well-formedness is asked below.
+        let _ = (&mut salvage).deserialize(&mut serde_json::Deserializer::from_str(&text));
+        Parsed {
+            record: Self {
+                members: Value::Object(salvage.members),
+                unreadable: salvage.unreadable,
+                text_bytes: bytes.len(),
+            },
+            malformed: !is_well_formed(bytes),
+        }
+    }
+
+    /// A record of already parsed members; what is no object makes a record without members.
+    pub fn from_value(members: Value) -> Self {
+        Self {
+            members,
+            unreadable: Vec::new(),
+            text_bytes: 0,
+        }
+    }
+
+    /// The whole record, as rules see it.
+    pub fn as_value(&self) -> &Value {
+        &self.members
+    }
+
+    /// A top-level member.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
+    }
+
+    /// Length of the JSON text it was read from, in bytes.
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
+    /// Names of the members that could not be read.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
+    /// A top-level member that is a string with something in it.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        text(self.get(name))
+    }
+
+    /// The record's unique id; `eventVersion` 1.0 has none.
+    pub fn event_id(&self) -> Option<&str> {
+        self.text("eventID")
+    }
+
+    /// When the request was completed.
+    pub fn event_time(&self) -> Option<Timestamp> {
+        self.text("eventTime")?.parse().ok()
+    }
+
+    /// Whether the action took effect: error code, state of a service event, or the response.
+    pub fn outcome(&self) -> Outcome<'_> {
+        if let Some(code) = self.text("errorCode") {
+            return Outcome::Failed { code: Some(code) };
+        }
+        let state_failed = self.get("serviceEventDetails").is_some_and(|details| {
+            find(details, DETAIL_DEPTH, &|key, value| {
+                (key.eq_ignore_ascii_case("state") || key.eq_ignore_ascii_case("status"))
+                    && is_failure(value)
+            })
+            .is_some()
+        });
+        let response_failed = self
+            .text("eventName")
+            .and_then(|name| self.get("responseElements")?.get(name))
+            .is_some_and(is_failure);
+        if state_failed || response_failed {
+            Outcome::Failed { code: None }
+        } else {
+            Outcome::Succeeded
+        }
+    }
+
+    /// The account that the record was written for, 12 digits.
+    pub fn recipient_account(&self) -> Option<Cow<'_, str>> {
+        account(self.get("recipientAccountId"))
+            .or_else(|| account(self.get("userIdentity")?.get("accountId")))
+    }
+
+    /// The account that the action is about, 12 digits: the one the request or the service event
+    /// names, else the recipient.
+    pub fn affected_account(&self) -> Option<Cow<'_, str>> {
+        let is_account = |key: &str, value: &Value| {
+            ACCOUNT_MEMBERS.contains(&key.to_ascii_lowercase().as_str())
+                && account(Some(value)).is_some()
+        };
+        let in_request = self.get("requestParameters").and_then(|parameters| {
+            find(parameters, 2, &is_account)
+        });
+        in_request
+            .or_else(|| find(self.get("serviceEventDetails")?, DETAIL_DEPTH, &is_account))
+            .and_then(|value| account(Some(value)))
+            .or_else(|| self.recipient_account())
+    }
+
+    /// Who acted.
+    pub fn actor(&self) -> Actor<'_> {
+        let identity = self.get("userIdentity");
+        let field = |name: &str| text(identity?.get(name));
+        let session_context = identity.and_then(|identity| identity.get("sessionContext"));
+        let issuer = session_context.and_then(|context| context.get("sessionIssuer"));
+        let arn = field("arn");
+        let invoked_by = field("invokedBy");
+        let actor_type = field("type").unwrap_or(if invoked_by.is_some() {
+            "AWSService"
+        } else {
+            "Unknown"
+        });
+        let (role, session) = arn.map(role_and_session).unwrap_or_default();
+        let mfa = session_context
+            .and_then(|context| context.get("attributes")?.get("mfaAuthenticated"))
+            .and_then(|mfa| match mfa {
+                Value::Bool(mfa) => Some(*mfa),
+                Value::String(mfa) => mfa.to_lowercase().parse().ok(),
+                _ => None,
+            });
+        Actor {
+            actor_type,
+            name: role
+                .or_else(|| text(issuer?.get("userName")))
+                .or_else(|| field("userName")),
+            session,
+            arn,
+            principal_id: field("principalId"),
+            account: account(identity.and_then(|identity| identity.get("accountId"))),
+            access_key_id: field("accessKeyId"),
+            invoked_by,
+            mfa,
+            assumed_root: session_context
+                .and_then(|context| context.get("assumedRoot"))
+                .is_some_and(is_true),
+        }
+    }
+
+    /// Whether CloudTrail marks the record as delivered late.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self.addendum("reason"),
+            Some("DELIVERY_DELAY" | "SERVICE_OUTAGE")
+        )
+    }
+
+    /// The event that this record corrects.
+    pub fn corrects(&self) -> Option<&str> {
+        (self.addendum("reason")? == "UPDATED_DATA")
+            .then(|| self.addendum("originalEventID"))
+            .flatten()
+    }
+
+    fn addendum(&self, name: &str) -> Option<&str> {
+        text(self.get("addendum")?.get(name))
+    }
+}
+
+/// Whether `bytes` are JSON by grammar alone, however deep or oddly encoded.
+pub fn is_well_formed(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+}
+
+fn text(value: Option<&Value>) -> Option<&str> {
+    value?.as_str().filter(|text| !text.is_empty())
+}
+
+fn is_true(value: &Value) -> bool {
+    *value == Value::Bool(true) || value.as_str().is_some_and(|text| text == "true")
+}
+
+fn is_failure(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| {
+        ["failed", "failure"]
+            .iter()
+            .any(|failure| text.eq_ignore_ascii_case(failure))
+    })
+}
+
+/// An account id; older records write it with hyphens.
+fn account(value: Option<&Value>) -> Option<Cow<'_, str>> {
+    let text = value?.as_str()?;
+    if is_account_id(text) {
+        return Some(Cow::Borrowed(text));
+    }
+    let digits = text.replace('-', "");
+    (text.len() == 14 && is_account_id(&digits)).then_some(Cow::Owned(digits))
+}
+
+/// The first member, nearest to the top, that `wanted` accepts.
+fn find<'a>(
+    value: &'a Value,
+    depth: usize,
+    wanted: &impl Fn(&str, &Value) -> bool,
+) -> Option<&'a Value> {
+    let members = value.as_object()?;
+    members
+        .iter()
+        .find(|(key, value)| wanted(key, value))
+        .map(|(_, value)| value)
+        .or_else(|| {
+            let below = depth.checked_sub(1)?;
+            members.values().find_map(|value| find(value, below, wanted))
+        })
+}
+
+/// Role and session of `arn:PARTITION:sts::ACCOUNT:assumed-role/ROLE/SESSION`.
+fn role_and_session(arn: &str) -> (Option<&str>, Option<&str>) {
+    let Some((_, path)) = arn.split_once(":assumed-role/") else {
+        return (None, None);
+    };
+    match path.split_once('/') {
+        Some((role, session)) => (Some(role), Some(session)),
+        None => (Some(path), None),
+    }
+}
+
+/// Collects the members of an odd record, one by one, until its text makes no sense any more.
+#[derive(Default)]
+struct Salvage {
+    members: Map<String, Value>,
+    unreadable: Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Salvage {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Salvage {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(LossyKey(key)) = map.next_key()? {
+            let value: &RawValue = map.next_value()?;
+            match serde_json::from_str(value.get()) {
+                Ok(value) => {
+                    self.members.insert(key, value);
+                }
+                Err(_) => self.unreadable.push(key),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key that may hold lone surrogates, which become U+FFFD.
+struct LossyKey(String);
+
+impl<'de> serde::Deserialize<'de> for LossyKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = LossyKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<LossyKey, E> {
+                Ok(LossyKey(String::from_utf8_lossy(bytes).into_owned()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<LossyKey, E> {
+                Ok(LossyKey(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}

@@ -1,0 +1,286 @@
+//! The scan of one log file: compressed chunks in, records of interest out, in bounded memory.
+//!
+//! Most files never leave the probe. At its first doubt the compressed chunks, which are kept until
+//! then, are replayed through the splitter, and the same stream goes on.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    inflate::Inflate,
+    probe::{Probe, Verdict},
+    record::Record,
+    sources::Sources,
+    splitter::Splitter,
+};
+
+/// Bounds of one scan.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanLimits {
+    /// Largest expanded size of an object, in bytes.
+    pub expanded_bytes: u64,
+    /// Largest record that is kept, in bytes. CloudTrail's own limit is 256 KB.
+    pub record_bytes: usize,
+    /// Compressed bytes that the probe keeps for a replay; past them the splitter takes over.
+    pub replay_bytes: usize,
+    /// Size of the buffer that is inflated into, in bytes.
+    pub buffer_bytes: usize,
+}
+
+impl Default for ScanLimits {
+    fn default() -> Self {
+        Self {
+            expanded_bytes: 1 << 30,
+            record_bytes: 2 << 20,
+            replay_bytes: 8 << 20,
+            buffer_bytes: 256 << 10,
+        }
+    }
+}
+
+/// Why an object could not be read to its end. Records that came before have been handed out.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ScanError {
+    /// No byte at all.
+    #[error("the object is empty")]
+    Empty,
+    /// A checksum, a length or a code is wrong.
+    #[error("the gzip data is corrupt")]
+    CorruptGzip,
+    /// The body ends inside a gzip member.
+    #[error("the gzip data is cut off")]
+    TruncatedGzip,
+    /// Something that is no gzip member follows one.
+    #[error("bytes follow the last gzip member")]
+    TrailingBytes,
+    /// Larger than allowed when expanded.
+    #[error("expands to more than {cap} bytes; raise MAX_EXPANDED_BYTES if this is a log file")]
+    OverCap {
+        /// The cap, in expanded bytes.
+        cap: u64,
+    },
+    /// JSON's grammar is broken outside the records, or at a record's edge.
+    #[error("not JSON near expanded byte {offset}")]
+    NotJson {
+        /// Where, in expanded bytes.
+        offset: u64,
+    },
+    /// The text ends before its JSON does.
+    #[error("the JSON is cut off after {expanded_bytes} bytes")]
+    TruncatedJson {
+        /// Bytes that were there.
+        expanded_bytes: u64,
+    },
+    /// JSON, but without a `Records` array.
+    #[error("no Records array, so not a CloudTrail log file")]
+    NoRecords,
+    /// A record of interest, or an element that is no object, is not JSON.
+    #[error("a record is malformed JSON")]
+    MalformedRecord,
+    /// A record of interest is too long to be kept.
+    #[error("a record is longer than {limit} bytes")]
+    RecordTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}
+
+/// What a scan needs or gives next.
+#[derive(Debug)]
+pub enum Step {
+    /// A record of interest.
+    Record(Box<Record>),
+    /// More of the body, or word that it has ended.
+    NeedInput,
+    /// The file was read to its end and is a log file.
+    Done,
+}
+
+/// One log file on its way from chunks to records. Feed it whenever it asks for input.
+pub struct Scan {
+    limits: ScanLimits,
+    sources: Arc<Sources>,
+    input: VecDeque<Bytes>,
+    current: Bytes,
+    ended: bool,
+    inflate: Inflate,
+    buffer: Vec<u8>,
+    reader: Reader,
+}
+
+enum Reader {
+    Probe {
+        probe: Probe,
+        /// Every chunk so far, to be replayed.
+        kept: Vec<Bytes>,
+        kept_bytes: usize,
+        /// Bytes at the start of the buffer that the last look kept.
+        carried: usize,
+    },
+    Splitter {
+        splitter: Box<Splitter>,
+        filled: usize,
+        position: usize,
+    },
+}
+
+impl Scan {
+    /// A scan for records of `sources`: probe first, where sources allow it.
+    pub fn new(sources: Arc<Sources>, limits: ScanLimits) -> Self {
+        let mut scan = Self::without_probe(sources, limits);
+        if *scan.sources != Sources::All {
+            scan.reader = Reader::Probe {
+                probe: Probe::default(),
+                kept: Vec::new(),
+                kept_bytes: 0,
+                carried: 0,
+            };
+        }
+        scan
+    }
+
+    /// A scan by the splitter alone, which must give the same records.
+    pub fn without_probe(sources: Arc<Sources>, limits: ScanLimits) -> Self {
+        Self {
+            reader: Reader::splitter(&sources, &limits),
+            inflate: Inflate::new(limits.expanded_bytes),
+            buffer: Vec::new(),
+            input: VecDeque::new(),
+            current: Bytes::new(),
+            ended: false,
+            sources,
+            limits,
+        }
+    }
+
+    /// Expanded bytes read so far.
+    pub fn expanded_bytes(&self) -> u64 {
+        self.inflate.expanded_bytes()
+    }
+
+    /// Whether the object showed itself to be a log file: it has a `Records` array.
+    pub fn records_seen(&self) -> bool {
+        match &self.reader {
+            Reader::Probe { .. } => true,
+            Reader::Splitter { splitter, .. } => splitter.records_seen(),
+        }
+    }
+
+    /// Gives the next chunk of the body.
+    pub fn feed(&mut self, chunk: Bytes) {
+        if let Reader::Probe {
+            kept, kept_bytes, ..
+        } = &mut self.reader
+        {
+            *kept_bytes += chunk.len();
+            kept.push(chunk.clone());
+        }
+        self.input.push_back(chunk);
+    }
+
+    /// Says that the body has ended.
+    pub fn end_of_input(&mut self) {
+        self.ended = true;
+    }
+
+    /// Goes on until there is a record, or no input left. After an error or `Done` the scan is over.
+    pub fn next_step(&mut self) -> Result<Step, ScanError> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(self.limits.buffer_bytes, 0);
+        }
+        loop {
+            if let Reader::Splitter {
+                splitter,
+                filled,
+                position,
+            } = &mut self.reader
+            {
+                let piece = &self.buffer[..*filled];
+                if let Some(record) = splitter.next_record(piece, position)? {
+                    return Ok(Step::Record(Box::new(record)));
+                }
+                *filled = 0;
+            }
+            if self.current.is_empty()
+                && let Some(chunk) = self.input.pop_front()
+            {
+                self.current = chunk;
+            }
+            let start = match &self.reader {
+                Reader::Probe { carried, .. } => *carried,
+                Reader::Splitter { .. } => 0,
+            };
+            match self.inflate.fill(&mut self.current, &mut self.buffer[start..]) {
+                Ok(0) if !self.current.is_empty() || !self.input.is_empty() => {}
+                Ok(0) if !self.ended => return Ok(Step::NeedInput),
+                Ok(0) => {
+                    if self.finish()? {
+                        return Ok(Step::Done);
+                    }
+                }
+                Ok(fresh) => self.read(start, fresh),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Shows fresh bytes to the reader.
+    fn read(&mut self, start: usize, fresh: usize) {
+        let end = start + fresh;
+        match &mut self.reader {
+            Reader::Splitter { filled, .. } => *filled = end,
+            Reader::Probe {
+                probe,
+                kept_bytes,
+                carried,
+                ..
+            } => match probe.look(&self.buffer[..end], fresh, &self.sources) {
+                Verdict::Clear { keep }
+                    if *kept_bytes <= self.limits.replay_bytes && keep < self.buffer.len() =>
+                {
+                    self.buffer.copy_within(end - keep..end, 0);
+                    *carried = keep;
+                }
+                Verdict::Clear { .. } | Verdict::Doubt => self.replay(),
+            },
+        }
+    }
+
+    /// Whether the file ends here as it should; a doubt of the probe starts the replay instead.
+    fn finish(&mut self) -> Result<bool, ScanError> {
+        match &mut self.reader {
+            Reader::Splitter { splitter, .. } => {
+                self.inflate.finish()?;
+                splitter.finish()?;
+            }
+            Reader::Probe { probe, .. } => {
+                self.inflate.finish()?;
+                if probe.finish() == Verdict::Doubt {
+                    self.replay();
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn replay(&mut self) {
+        let reader = Reader::splitter(&self.sources, &self.limits);
+        if let Reader::Probe { kept, .. } = std::mem::replace(&mut self.reader, reader) {
+            self.input = kept.into();
+            self.current = Bytes::new();
+            self.inflate = Inflate::new(self.limits.expanded_bytes);
+        }
+    }
+}
+
+impl Reader {
+    fn splitter(sources: &Arc<Sources>, limits: &ScanLimits) -> Self {
+        Self::Splitter {
+            splitter: Box::new(Splitter::new(Arc::clone(sources), limits.record_bytes)),
+            filled: 0,
+            position: 0,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The function's configuration: the only reader of environment variables, and all their problems
+//! at once.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    cloudtrail::Sources,
+    rules::{Level, RulePack},
+};
+
+/// The word that stands for every source that the bundled rules name.
+const BILLING_FAMILY: &str = "billing-family";
+/// What is watched unless the operator says otherwise.
+const BILLING_CONSOLE: &str = "billingconsole.amazonaws.com";
+/// Default cap on an object's expanded size.
+const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
+
+/// Every variable of the function's own, in the order in which the documentation lists them.
+pub const VARIABLES: [&str; 8] = [
+    "ALERT_TOPIC_ARN",
+    "EVENT_SOURCES",
+    "MINIMUM_LEVEL",
+    "BATCH_ALERTS",
+    "RULES_URI",
+    "LEDGER_BUCKET",
+    "WITHHOLD_VALUES",
+    "MAX_EXPANDED_BYTES",
+];
+
+/// What the operator decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Topic for alerts.
+    pub alert_topic_arn: String,
+    /// Region of that topic.
+    pub alert_region: String,
+    /// Sources by name whose findings alert, in lower case.
+    pub event_sources: BTreeSet<String>,
+    /// Whether the sources that the bundled rules name are watched as well.
+    pub billing_family: bool,
+    /// The lowest level that alerts.
+    pub minimum_level: Level,
+    /// Whether findings of S3 Batch tasks alert.
+    pub batch_alerts: bool,
+    /// Where more rules are.
+    pub rules: RulesLocation,
+    /// Whether personal values are withheld from alerts.
+    pub withhold_values: bool,
+    /// Cap on an object's expanded size, in bytes.
+    pub max_expanded_bytes: u64,
+    /// Whether S3 is reached at an address of the operator's, which knows no bucket host names.
+    pub path_style_s3: bool,
+}
+
+/// Where more rules are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RulesLocation {
+    /// The bundled pack alone.
+    Bundled,
+    /// A directory of this machine.
+    Directory(String),
+    /// Objects under a prefix.
+    S3 {
+        /// Bucket name.
+        bucket: String,
+        /// Prefix of their keys; may be empty.
+        prefix: String,
+    },
+}
+
+/// Everything that is wrong with the environment.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}", problems.join("; "))]
+pub struct ConfigError {
+    /// One sentence a problem, with the variable's name and the remedy.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the environment"
+        )]
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables from anywhere.
+    pub fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut reader = Reader {
+            read,
+            problems: Vec::new(),
+        };
+        let alert_topic_arn = reader.required(
+            "ALERT_TOPIC_ARN",
+            "the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME",
+        );
+        let alert_region = topic_region(&alert_topic_arn).unwrap_or_default().to_owned();
+        if !alert_topic_arn.is_empty() && alert_region.is_empty() {
+            reader.problem(format!(
+                "ALERT_TOPIC_ARN is `{}`; set it to the ARN of a standard SNS topic (a FIFO topic \
+                 has no mail subscribers)",
+                alert_topic_arn.escape_default()
+            ));
+        }
+        let (event_sources, billing_family) = reader.event_sources();
+        let minimum_level = reader.parsed("MINIMUM_LEVEL", Level::Medium, str::parse::<Level>);
+        let batch_alerts = reader.parsed("BATCH_ALERTS", false, boolean);
+        let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
+        if reader.text("LEDGER_BUCKET").is_some() {
+            reader.problem(
+                "LEDGER_BUCKET is set, but this version has no durable ledger; unset it".to_owned(),
+            );
+        }
+        let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
+        let max_expanded_bytes =
+            reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
+                text.parse()
+                    .ok()
+                    .filter(|bytes| *bytes > 0)
+                    .ok_or_else(|| format!("`{text}` is not a number of bytes above 0"))
+            });
+        let path_style_s3 = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
+            .iter()
+            .any(|name| reader.text(name).is_some());
+        if !reader.problems.is_empty() {
+            return Err(ConfigError {
+                problems: reader.problems,
+            });
+        }
+        Ok(Self {
+            alert_topic_arn,
+            alert_region,
+            event_sources,
+            billing_family,
+            minimum_level,
+            batch_alerts,
+            rules,
+            withhold_values,
+            max_expanded_bytes,
+            path_style_s3,
+        })
+    }
+
+    /// The watched sources; `bundled` is the pack without the user's rules.
+    pub fn watched(&self, bundled: &RulePack) -> Sources {
+        let mut names = self.event_sources.clone();
+        if self.billing_family
+            && let Sources::Only(family) = bundled.sources()
+        {
+            names.extend(family);
+        }
+        Sources::Only(names)
+    }
+}
+
+struct Reader<R> {
+    read: R,
+    problems: Vec<String>,
+}
+
+impl<R: Fn(&str) -> Option<String>> Reader<R> {
+    /// A variable with something in it: templates pass what is unset as an empty text.
+    fn text(&self, name: &str) -> Option<String> {
+        let text = (self.read)(name)?.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    fn required(&mut self, name: &str, what: &str) -> String {
+        self.text(name).unwrap_or_else(|| {
+            self.problem(format!("{name} is not set; set it to {what}"));
+            String::new()
+        })
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        let Some(text) = self.text(name) else {
+            return default;
+        };
+        parse(&text).unwrap_or_else(|problem| {
+            self.problem(format!("{name}: {problem}"));
+            default
+        })
+    }
+
+    fn event_sources(&mut self) -> (BTreeSet<String>, bool) {
+        let text = self
+            .text("EVENT_SOURCES")
+            .unwrap_or_else(|| BILLING_CONSOLE.to_owned());
+        let mut names = BTreeSet::new();
+        let mut family = false;
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if name.eq_ignore_ascii_case(BILLING_FAMILY) {
+                family = true;
+            } else if is_source(name) {
+                names.insert(name.to_lowercase());
+            } else {
+                self.problem(format!(
+                    "EVENT_SOURCES: `{}` is not an event source; write names such as \
+                     {BILLING_CONSOLE}, or {BILLING_FAMILY}, with commas between them",
+                    name.escape_default()
+                ));
+            }
+        }
+        (names, family)
+    }
+}
+
+fn is_source(name: &str) -> bool {
+    name.contains('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+}
+
+/// The Region in the ARN of a standard topic.
+fn topic_region(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    match parts[..] {
+        ["arn", partition, "sns", region, account, name]
+            if partition.starts_with("aws")
+                && !region.is_empty()
+                && crate::cloudtrail::is_account_id(account)
+                && !name.is_empty()
+                && !name.ends_with(".fifo") =>
+        {
+            Some(region)
+        }
+        _ => None,
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{}` is neither true nor false", text.escape_default())),
+    }
+}
+
+fn rules_location(text: &str) -> Result<RulesLocation, String> {
+    if let Some(rest) = text.strip_prefix("s3://") {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err("no bucket; write s3://BUCKET/PREFIX/".to_owned());
+        }
+        return Ok(RulesLocation::S3 {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        });
+    }
+    if text.contains("://") {
+        return Err(format!(
+            "`{}` is neither a directory nor s3://BUCKET/PREFIX/",
+            text.escape_default()
+        ));
+    }
+    Ok(RulesLocation::Directory(text.to_owned()))
+}

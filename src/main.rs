@@ -1,0 +1,260 @@
+//! The Lambda function: reads its environment, then hands each envelope to the pipeline.
+
+// The types of the nested futures are that deep.
+#![recursion_limit = "256"]
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context as _;
+use billing_watch::{
+    aws::{Clients, S3LogStore, SnsAlertSink},
+    cloudtrail::{ScanLimits, Sources},
+    config::{Config, RulesLocation},
+    envelope::{Envelope, InvocationError},
+    ledger::{Ledger, MemoryLedger},
+    metrics::emf_line,
+    pipeline::{Pipeline, Settings},
+    report::Report,
+    rules::{Loaded, RulePack},
+};
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// How long a claim on a record lives: the function's longest timeout and a few seconds.
+const LEASE_SECONDS: i64 = 65;
+
+type Clock = fn() -> Timestamp;
+type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, MemoryLedger, Clock>;
+
+/// What lives as long as the instance.
+struct Function {
+    config: Config,
+    bundled: RulePack,
+    /// Made by the first invocation: rules that can't be read must fail one, and be tried again.
+    ready: OnceCell<Ready>,
+    warm: AtomicBool,
+}
+
+struct Ready {
+    pipeline: FunctionPipeline,
+    rules_rejected: u64,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::registry()
+        .with(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false),
+        )
+        // The runtime logs every error that a handler returns; they are logged where they occur.
+        .with(
+            Targets::new()
+                .with_default(LevelFilter::INFO)
+                .with_target("lambda_runtime::layers::api_response", LevelFilter::OFF),
+        )
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run()),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Lambda shows a failed start by its log alone.
+            tracing::error!(error = format!("{error:#}"), "the function could not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::from_env().context("configuration")?;
+    let bundled = RulePack::load(&[]).context("bundled rules")?.pack;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        minimum_level = %config.minimum_level,
+        ledger = "memory of this instance: a record may alert once in each",
+        "started"
+    );
+    let function = Function {
+        config,
+        bundled,
+        ready: OnceCell::new(),
+        warm: AtomicBool::new(false),
+    };
+    let function = &function;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        function.handle(event).await.map_err(diagnostic)
+    }))
+    .await
+    .map_err(|error| anyhow::anyhow!(error))
+}
+
+fn diagnostic(error: InvocationError) -> Diagnostic {
+    Diagnostic {
+        error_type: error.error_type.to_owned(),
+        error_message: error.message,
+    }
+}
+
+impl Function {
+    async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, InvocationError> {
+        let cold_start = !self.warm.swap(true, Ordering::Relaxed);
+        let (mut report, response) = match Envelope::parse(&event.payload) {
+            Ok(envelope) => self.handle_envelope(&envelope, &event.context.request_id).await,
+            Err(error) => {
+                let failure = logged("UnknownEnvelope", error.to_string());
+                let report = Report {
+                    envelope_problems: 1,
+                    ..Report::default()
+                };
+                (report, Err(failure))
+            }
+        };
+        if cold_start && let Some(ready) = self.ready.get() {
+            report.rules_rejected = ready.rules_rejected;
+        }
+        let name = &event.context.env_config.function_name;
+        let line = emf_line(&report, name, cold_start, Timestamp::now());
+        // Nothing sensible can be done where standard output is gone.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        response
+    }
+
+    async fn handle_envelope(
+        &self,
+        envelope: &Envelope,
+        request_id: &str,
+    ) -> (Report, Result<Value, InvocationError>) {
+        let ready = match self.ready.get_or_try_init(|| self.prepare()).await {
+            Ok(ready) => ready,
+            Err(error) => return (Report::default(), Err(error)),
+        };
+        let (mut report, outcomes) = ready.pipeline.handle(envelope, request_id).await;
+        report.rules_rejected = ready.rules_rejected;
+        let told = serde_json::json!(report);
+        let response = envelope.respond(&outcomes, told);
+        (report, response)
+    }
+
+    /// Reads the rules and tells of everything that the operator changed or should know.
+    async fn prepare(&self) -> Result<Ready, InvocationError> {
+        let config = &self.config;
+        let clients = Clients::from_env(config).await;
+        let files = clients
+            .rule_files(&config.rules)
+            .await
+            .map_err(|error| logged("RulesUnavailable", error.to_string()))?;
+        let Loaded {
+            pack,
+            rejected,
+            changes,
+        } = RulePack::load(&files).map_err(|error| logged("RulesBroken", error.to_string()))?;
+        for problem in &rejected {
+            tracing::error!(error = %problem, "rule left out");
+        }
+        for change in &changes {
+            tracing::info!(change, "rules changed");
+        }
+        for filter in pack.expired_filters(Timestamp::now()) {
+            tracing::warn!(filter, "filter has expired and suppresses no more");
+        }
+        let watched = config.watched(&self.bundled);
+        tell_of_sources(&pack, &watched);
+        if config.rules != RulesLocation::Bundled && files.is_empty() {
+            tracing::warn!("RULES_URI holds no .yml or .yaml file");
+        }
+        let settings = Settings {
+            watched,
+            minimum_level: config.minimum_level,
+            batch_alerts: config.batch_alerts,
+            withhold_values: config.withhold_values,
+            limits: ScanLimits {
+                expanded_bytes: config.max_expanded_bytes,
+                ..ScanLimits::default()
+            },
+        };
+        let lease = SignedDuration::from_secs(LEASE_SECONDS);
+        Ok(Ready {
+            pipeline: Pipeline::new(
+                clients.log_store(),
+                clients.alert_sink(&config.alert_topic_arn),
+                Ledger::new(MemoryLedger::default(), lease),
+                pack,
+                settings,
+                Timestamp::now,
+            ),
+            rules_rejected: rejected.len() as u64,
+        })
+    }
+}
+
+/// Logs what nobody watches, what nobody can alert on, and what costs the shortcut.
+fn tell_of_sources(pack: &RulePack, watched: &Sources) {
+    let mut unwatched = BTreeSet::new();
+    let mut named = BTreeSet::new();
+    for (rule, sources) in pack.rule_sources() {
+        match sources {
+            Ok(sources) => {
+                for source in sources {
+                    named.insert(source);
+                    if !watched.admit(Some(&Value::from(source))) {
+                        unwatched.insert(source);
+                    }
+                }
+            }
+            Err(why) => tracing::warn!(
+                rule = rule.id,
+                file = rule.file,
+                why,
+                "every record is parsed, for this rule's sources can't be told; name them in it"
+            ),
+        }
+    }
+    if !unwatched.is_empty() {
+        let sources: Vec<&str> = unwatched.into_iter().collect();
+        tracing::info!(
+            sources = sources.join(","),
+            "sources that rules name and EVENT_SOURCES does not watch: counted, not alerted"
+        );
+    }
+    if let Sources::Only(watched) = watched {
+        let idle: Vec<&str> = watched
+            .iter()
+            .map(String::as_str)
+            .filter(|source| !named.contains(source) && pack.sources() != Sources::All)
+            .collect();
+        if !idle.is_empty() {
+            tracing::warn!(
+                sources = idle.join(","),
+                "watched sources that no rule names: they can't alert"
+            );
+        }
+    }
+}
+
+fn logged(error_type: &'static str, message: String) -> InvocationError {
+    tracing::error!(error_type, error = message, "invocation failed");
+    InvocationError {
+        error_type,
+        message,
+    }
+}

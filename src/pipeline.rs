@@ -1,0 +1,707 @@
+//! The one orchestration: from an envelope's objects to alerts, a report, and what failed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+
+use crate::{
+    alert::{self, Alert, Context, GroupKey, escape::clean},
+    cloudtrail::{
+        KeyKind, OtherKind, Record, Scan, ScanError, ScanLimits, Sources, Step, classify_key,
+    },
+    envelope::{DeliveryOutcome, Envelope, Failure, Happening, Mention, ObjectRef},
+    ledger::{Claim, Ledger, LedgerError, LedgerStore, Ticket, record_key},
+    report::Report,
+    rules::{Finding, Level, RulePack},
+};
+
+/// Objects of one envelope that are scanned at the same time.
+const CONCURRENT_OBJECTS: usize = 4;
+/// Claims of one group that are made at the same time.
+const CONCURRENT_CLAIMS: usize = 16;
+/// Bytes of records that one scan holds back before it sends the largest group.
+const HELD_BYTES: usize = 1 << 20;
+/// Groups whose parts are numbered on from one message to the next; past them numbers start anew.
+const NUMBERED_GROUPS: usize = 1024;
+/// How often another's claim is looked at again, and how long between looks.
+const BUSY_LOOKS: usize = 3;
+const BUSY_WAIT: Duration = Duration::from_millis(200);
+/// Most findings that an S3 Batch task tells by name, and most unwatched events that a log names.
+const TOLD_FINDINGS: usize = 20;
+
+/// Where objects are read: S3, or a folder.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogStore {
+    /// An object's body on its way in.
+    type Body: LogBody;
+
+    /// Begins to read an object.
+    async fn open(&self, object: &ObjectRef) -> Result<Self::Body, StoreError>;
+}
+
+/// An object's body, chunk by chunk.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogBody {
+    /// The next chunk; `None` at the end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Where alerts go: SNS, or standard output.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait AlertSink {
+    /// Hands an alert over; returns the id under which it was accepted.
+    async fn publish(&self, alert: &Alert) -> Result<String, SinkError>;
+}
+
+/// An object could not be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What kind of trouble it is.
+    pub kind: StoreErrorKind,
+    /// The cause, as the store tells it.
+    pub message: String,
+}
+
+/// Kinds of trouble with reading an object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreErrorKind {
+    /// The object, its version or its bucket does not exist.
+    Missing,
+    /// The function may not read the object.
+    AccessDenied,
+    /// The function may not use the key that the object is encrypted with.
+    KeyAccessDenied,
+    /// Too many requests.
+    Throttled,
+    /// Anything else, such as a broken connection.
+    Other,
+}
+
+/// An alert could not be handed over.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SinkError {
+    /// The cause, as the sink tells it.
+    pub message: String,
+    /// Whether another try may succeed without anybody's help.
+    pub retryable: bool,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sources whose findings alert.
+    pub watched: Sources,
+    /// The lowest level that alerts.
+    pub minimum_level: Level,
+    /// Whether findings of S3 Batch tasks alert.
+    pub batch_alerts: bool,
+    /// Whether personal values are withheld from alerts.
+    pub withhold_values: bool,
+    /// Bounds of each scan.
+    pub limits: ScanLimits,
+}
+
+/// Everything that handles envelopes.
+pub struct Pipeline<S, A, L, C> {
+    store: S,
+    sink: A,
+    ledger: Ledger<L>,
+    pack: RulePack,
+    sources: Arc<Sources>,
+    settings: Settings,
+    clock: C,
+}
+
+/// One object to look at, however many deliveries name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Job {
+    mention: Mention,
+    batch_task: bool,
+}
+
+/// What became of one object.
+#[derive(Default)]
+struct ObjectOutcome {
+    report: Report,
+    failure: Option<Failure>,
+    told: Vec<String>,
+}
+
+impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S, A, L, C> {
+    /// A pipeline over its store, sink and ledger; `clock` tells the time.
+    pub fn new(
+        store: S,
+        sink: A,
+        ledger: Ledger<L>,
+        pack: RulePack,
+        settings: Settings,
+        clock: C,
+    ) -> Self {
+        Self {
+            sources: Arc::new(pack.sources()),
+            store,
+            sink,
+            ledger,
+            pack,
+            settings,
+            clock,
+        }
+    }
+
+    /// Handles every object of `envelope`. `invocation` tells this attempt from any other.
+    ///
+    /// Failures are in the outcomes, one for each delivery, and in the report.
+    pub async fn handle(
+        &self,
+        envelope: &Envelope,
+        invocation: &str,
+    ) -> (Report, Vec<DeliveryOutcome>) {
+        let (jobs, jobs_of_delivery) = distinct_jobs(envelope);
+        let mut numbered: Vec<(usize, ObjectOutcome)> = stream::iter(jobs.iter().enumerate())
+            .map(|(number, job)| async move {
+                let claimant = format!("{invocation}/{number}");
+                (number, self.handle_object(job, &claimant).await)
+            })
+            .buffer_unordered(CONCURRENT_OBJECTS)
+            .collect()
+            .await;
+        numbered.sort_by_key(|(number, _)| *number);
+        let mut report = Report::default();
+        for (_, outcome) in &numbered {
+            report.add(&outcome.report);
+        }
+        let mut outcomes = Vec::with_capacity(envelope.deliveries.len());
+        for (delivery, jobs) in envelope.deliveries.iter().zip(jobs_of_delivery) {
+            let mut outcome = DeliveryOutcome::default();
+            for problem in &delivery.problems {
+                report.envelope_problems += 1;
+                let message = problem.to_string();
+                tracing::error!(delivery = %clean(&delivery.id, 128), problem = %message, "part of the envelope not understood");
+                outcome.failures.push(Failure {
+                    error_type: "UnknownEnvelope",
+                    message,
+                    retryable: false,
+                });
+            }
+            let mut told = Vec::new();
+            for number in jobs {
+                let object = &numbered[number].1;
+                outcome.failures.extend(object.failure.clone());
+                told.extend(object.told.iter().cloned());
+            }
+            outcome.told = tell(&told);
+            outcomes.push(outcome);
+        }
+        if envelope.is_self_test() {
+            match self.sink.publish(&alert::self_test((self.clock)())).await {
+                Ok(_) => report.alerts += 1,
+                Err(error) => {
+                    tracing::error!(%error, "self-test alert not accepted");
+                    let failure = sink_failure("the self-test alert", &error);
+                    outcomes.iter_mut().for_each(|outcome| outcome.failures.push(failure.clone()));
+                }
+            }
+        }
+        (report, outcomes)
+    }
+
+    async fn handle_object(&self, job: &Job, claimant: &str) -> ObjectOutcome {
+        let mention = &job.mention;
+        let mut outcome = ObjectOutcome::default();
+        outcome.report.objects = 1;
+        let file_account = match skip_reason(mention) {
+            Err(reason) => {
+                outcome.report.skip(reason);
+                if let Happening::Removed(event) = &mention.happening {
+                    tracing::warn!(object = %shown(&mention.object), %event, "a log file was removed");
+                }
+                return outcome;
+            }
+            Ok(account) => account,
+        };
+        let mut work = ObjectWork {
+            pipeline: self,
+            job,
+            claimant,
+            known_shape: file_account.is_some(),
+            file_account,
+            groups: HashMap::new(),
+            held_bytes: 0,
+            sent_parts: HashMap::new(),
+            unwatched: BTreeMap::new(),
+            outcome,
+        };
+        let read = work.read().await;
+        work.send_all().await;
+        work.finish(read);
+        work.outcome
+    }
+
+    /// Claims a record; looks again a few times where another's claim lives.
+    async fn claim_patiently(&self, key: &str, claimant: &str) -> Result<Claim, LedgerError> {
+        for _ in 1..BUSY_LOOKS {
+            match self.ledger.claim(key, claimant, (self.clock)()).await? {
+                Claim::Busy => tokio::time::sleep(BUSY_WAIT).await,
+                answer => return Ok(answer),
+            }
+        }
+        self.ledger.claim(key, claimant, (self.clock)()).await
+    }
+}
+
+/// The work on one object, with the findings that wait for their alert.
+struct ObjectWork<'a, S, A, L, C> {
+    pipeline: &'a Pipeline<S, A, L, C>,
+    job: &'a Job,
+    claimant: &'a str,
+    known_shape: bool,
+    file_account: Option<String>,
+    groups: HashMap<GroupKey, Group>,
+    held_bytes: usize,
+    /// Messages that went out for groups which memory could not hold whole.
+    sent_parts: HashMap<GroupKey, usize>,
+    /// Events that nobody watches, and how often each came.
+    unwatched: BTreeMap<String, u64>,
+    outcome: ObjectOutcome,
+}
+
+#[derive(Default)]
+struct Group {
+    findings: Vec<Finding>,
+    bytes: usize,
+}
+
+/// How reading an object ended.
+enum ReadEnd {
+    /// Read whole.
+    Scanned,
+    /// Not a log file, which its key left open.
+    NotALogFile(ScanError),
+    Failed(Failure),
+}
+
+impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp>
+    ObjectWork<'_, S, A, L, C>
+{
+    fn object(&self) -> &ObjectRef {
+        &self.job.mention.object
+    }
+
+    /// Reads the object to its end, or to its first fault.
+    async fn read(&mut self) -> ReadEnd {
+        let mut scan = Scan::new(
+            Arc::clone(&self.pipeline.sources),
+            self.pipeline.settings.limits,
+        );
+        let end = self.read_through(&mut scan).await;
+        self.outcome.report.expanded_bytes = scan.expanded_bytes();
+        end
+    }
+
+    async fn read_through(&mut self, scan: &mut Scan) -> ReadEnd {
+        let mut body = match self.pipeline.store.open(self.object()).await {
+            Ok(body) => body,
+            Err(error) => return ReadEnd::Failed(store_failure(self.object(), &error)),
+        };
+        loop {
+            match scan.next_step() {
+                Ok(Step::Record(record)) => self.judge(*record).await,
+                Ok(Step::NeedInput) => match body.chunk().await {
+                    Ok(Some(chunk)) => {
+                        self.outcome.report.fetched_bytes += chunk.len() as u64;
+                        scan.feed(chunk);
+                    }
+                    Ok(None) => scan.end_of_input(),
+                    Err(error) => return ReadEnd::Failed(store_failure(self.object(), &error)),
+                },
+                Ok(Step::Done) => return ReadEnd::Scanned,
+                Err(error) if !self.known_shape && may_be_no_log_file(&error, scan) => {
+                    return ReadEnd::NotALogFile(error);
+                }
+                Err(error) => return ReadEnd::Failed(scan_failure(self.object(), &error)),
+            }
+        }
+    }
+
+    /// Decides what a record of interest means, in the order that the design gives.
+    async fn judge(&mut self, record: Record) {
+        let pipeline = self.pipeline;
+        let settings = &pipeline.settings;
+        let Some(matched) = pipeline.pack.evaluate(&record, (pipeline.clock)()) else {
+            return;
+        };
+        let report = &mut self.outcome.report;
+        report.findings += 1;
+        report.count_level(matched.level);
+        for filter in &matched.expired_filters {
+            tracing::warn!(%filter, "filter has expired and suppresses no more");
+        }
+        if matched.level < settings.minimum_level {
+            report.below_level += 1;
+            return;
+        }
+        if matched.rules.is_empty()
+            || (!matched.filters.is_empty() && matched.rules[0].level < settings.minimum_level)
+        {
+            report.suppressed += 1;
+            for filter in matched.filters {
+                *report.suppressed_by.entry(filter).or_default() += 1;
+            }
+            return;
+        }
+        let finding = Finding {
+            record,
+            rules: matched.rules,
+        };
+        if !settings.watched.admit(finding.record.get("eventSource")) {
+            report.unwatched += 1;
+            if self.unwatched.len() < TOLD_FINDINGS {
+                let name = |name| clean(finding.record.text(name).unwrap_or_default(), 128);
+                let event = format!("{} {}", name("eventSource"), name("eventName"));
+                *self.unwatched.entry(event).or_default() += 1;
+            }
+            return;
+        }
+        if self.job.batch_task {
+            self.outcome.told.push(told(&finding));
+            if !settings.batch_alerts {
+                self.outcome.report.told_only += 1;
+                return;
+            }
+        }
+        self.hold(finding).await;
+    }
+
+    /// Keeps a finding for its group's alert; sends the largest group when too much is held.
+    async fn hold(&mut self, finding: Finding) {
+        let key = GroupKey::of(&finding.record, self.file_account.as_deref());
+        let bytes = finding.record.text_bytes();
+        let group = self.groups.entry(key).or_default();
+        group.findings.push(finding);
+        group.bytes += bytes;
+        self.held_bytes += bytes;
+        if self.held_bytes > HELD_BYTES
+            && let Some(largest) = self
+                .groups
+                .iter()
+                .max_by_key(|(_, group)| group.bytes)
+                .map(|(key, _)| key.clone())
+        {
+            self.send(&largest, false).await;
+        }
+    }
+
+    async fn send_all(&mut self) {
+        let mut keys: Vec<GroupKey> = self.groups.keys().cloned().collect();
+        keys.sort();
+        for key in keys {
+            self.send(&key, true).await;
+        }
+    }
+
+    /// Sends what is held of a group, in as many messages as it takes.
+    async fn send(&mut self, key: &GroupKey, last: bool) {
+        let Some(group) = self.groups.remove(key) else {
+            return;
+        };
+        self.held_bytes -= group.bytes;
+        let sent_parts = self.sent_parts.get(key).copied().unwrap_or(0);
+        let mut claimed = self.claim(group.findings).await;
+        if claimed.is_empty() {
+            return;
+        }
+        claimed.sort_by(|(a, _), (b, _)| alert::order(a).cmp(&alert::order(b)));
+        let (findings, tickets): (Vec<Finding>, Vec<Ticket>) = claimed.into_iter().unzip();
+        let file_account = self.file_account.clone();
+        let context = Context {
+            object: &self.job.mention.object,
+            file_account: file_account.as_deref(),
+            now: (self.pipeline.clock)(),
+            withhold_values: self.pipeline.settings.withhold_values,
+        };
+        let parts = alert::compose(&findings, &context, sent_parts, last);
+        if !last {
+            if self.sent_parts.len() >= NUMBERED_GROUPS {
+                self.sent_parts.clear();
+            }
+            self.sent_parts
+                .insert(key.clone(), sent_parts + parts.len());
+        }
+        let mut start = 0;
+        for (alert, count) in parts {
+            let range = start..start + count;
+            start += count;
+            self.publish(&alert, &findings[range.clone()], &tickets[range])
+                .await;
+        }
+    }
+
+    /// Claims each finding's record, the same record once; what others have alerted drops out.
+    async fn claim(&mut self, findings: Vec<Finding>) -> Vec<(Finding, Ticket)> {
+        let mut by_key: HashMap<String, Finding> = HashMap::new();
+        for finding in findings {
+            if by_key.insert(record_key(&finding.record), finding).is_some() {
+                self.outcome.report.duplicate += 1;
+            }
+        }
+        let (pipeline, claimant) = (self.pipeline, self.claimant);
+        let claims: Vec<_> = stream::iter(by_key)
+            .map(|(key, finding)| async move {
+                (finding, pipeline.claim_patiently(&key, claimant).await)
+            })
+            .buffer_unordered(CONCURRENT_CLAIMS)
+            .collect()
+            .await;
+        let mut claimed = Vec::with_capacity(claims.len());
+        for (finding, claim) in claims {
+            match claim {
+                Ok(Claim::Ours(ticket)) => claimed.push((finding, ticket)),
+                Ok(Claim::Duplicate) => self.outcome.report.duplicate += 1,
+                Ok(Claim::Busy) => {
+                    self.outcome.report.failed_findings += 1;
+                    self.fail(Failure {
+                        error_type: "LedgerBusy",
+                        message: format!(
+                            "{}: another invocation is alerting on one of its records",
+                            shown(self.object())
+                        ),
+                        retryable: true,
+                    });
+                }
+                Err(error) => {
+                    self.outcome.report.failed_findings += 1;
+                    self.fail(ledger_failure(self.object(), &error));
+                }
+            }
+        }
+        claimed
+    }
+
+    async fn publish(&mut self, alert: &Alert, findings: &[Finding], tickets: &[Ticket]) {
+        let ledger = &self.pipeline.ledger;
+        match self.pipeline.sink.publish(alert).await {
+            Ok(message_id) => {
+                let now = (self.pipeline.clock)();
+                let report = &mut self.outcome.report;
+                report.alerts += 1;
+                report.published += findings.len() as u64;
+                for finding in findings {
+                    report.note_alert_delay(finding.record.event_time(), now);
+                }
+                for ticket in tickets {
+                    if let Err(error) = ledger.publish(ticket, &message_id, now).await {
+                        self.fail(ledger_failure(self.object(), &error));
+                    }
+                }
+            }
+            Err(error) => {
+                self.outcome.report.failed_findings += findings.len() as u64;
+                let what = format!("an alert on {}", shown(self.object()));
+                self.fail(sink_failure(&what, &error));
+                for ticket in tickets {
+                    if let Err(error) = ledger.release(ticket).await {
+                        self.fail(ledger_failure(self.object(), &error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes a failure; the first one is told, the others only logged.
+    fn fail(&mut self, failure: Failure) {
+        tracing::error!(
+            error_type = failure.error_type,
+            retryable = failure.retryable,
+            error = %failure.message,
+            "object failed"
+        );
+        self.outcome.failure.get_or_insert(failure);
+    }
+
+    fn finish(&mut self, read: ReadEnd) {
+        for (event, count) in &self.unwatched {
+            tracing::warn!(event, count, "findings of a source that EVENT_SOURCES does not watch");
+        }
+        match read {
+            ReadEnd::Scanned => {}
+            ReadEnd::NotALogFile(error) => {
+                tracing::warn!(object = %shown(self.object()), %error, "skipped: holds no records");
+                self.outcome.report.skip("holds no records");
+                return;
+            }
+            ReadEnd::Failed(failure) => self.fail(failure),
+        }
+        if self.outcome.failure.is_some() {
+            self.outcome.report.failed += 1;
+        } else {
+            self.outcome.report.scanned += 1;
+            if let Some(created) = self.job.mention.created {
+                let now = (self.pipeline.clock)();
+                self.outcome.report.note_handling_delay(created, now);
+            }
+        }
+    }
+}
+
+/// The objects of an envelope, each once, and which of them each delivery names.
+fn distinct_jobs(envelope: &Envelope) -> (Vec<Job>, Vec<Vec<usize>>) {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
+    let of_delivery = envelope
+        .deliveries
+        .iter()
+        .map(|delivery| {
+            let mut named: Vec<usize> = delivery
+                .mentions
+                .iter()
+                .map(|mention| {
+                    let created = mention.happening == Happening::Created;
+                    let key = (mention.object.clone(), created, delivery.batch_task);
+                    *numbers.entry(key).or_insert_with(|| {
+                        jobs.push(Job {
+                            mention: mention.clone(),
+                            batch_task: delivery.batch_task,
+                        });
+                        jobs.len() - 1
+                    })
+                })
+                .collect();
+            named.dedup();
+            named
+        })
+        .collect();
+    (jobs, of_delivery)
+}
+
+/// Why an object is not even fetched; else the account in its key, if it is shaped like a log file's.
+fn skip_reason(mention: &Mention) -> Result<Option<String>, &'static str> {
+    match mention.happening {
+        Happening::Created => {}
+        Happening::Removed(_) => return Err("removed"),
+        Happening::Other(_) => return Err("not a creation"),
+    }
+    match classify_key(&mention.object.key, mention.size) {
+        KeyKind::LogFile { account } => Ok(Some(account)),
+        KeyKind::Unknown => Ok(None),
+        KeyKind::Other(kind) => Err(match kind {
+            OtherKind::Digest => "digest",
+            OtherKind::Insight => "insight",
+            OtherKind::Aggregated => "aggregated",
+            OtherKind::NetworkActivity => "network activity",
+            OtherKind::Marker => "marker",
+            OtherKind::OtherService => "another service's log",
+            OtherKind::OtherName => "not named like a log file",
+        }),
+    }
+}
+
+/// Whether an object of a key that promised nothing is simply something else.
+fn may_be_no_log_file(error: &ScanError, scan: &Scan) -> bool {
+    match error {
+        ScanError::Empty | ScanError::NoRecords => true,
+        ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => !scan.records_seen(),
+        _ => false,
+    }
+}
+
+/// An object's name, harmless in a log or an error message.
+fn shown(object: &ObjectRef) -> String {
+    clean(&object.to_string(), 1400).replacen("[:]//", "://", 1)
+}
+
+fn told(finding: &Finding) -> String {
+    let record = &finding.record;
+    format!(
+        "{} {} {} {}",
+        finding.level(),
+        clean(record.text("eventName").unwrap_or("unnamed event"), 64),
+        record.outcome(),
+        clean(record.event_id().unwrap_or("without event id"), 64)
+    )
+}
+
+/// Findings in one line for a completion report.
+fn tell(findings: &[String]) -> String {
+    if findings.is_empty() {
+        return "no findings".to_owned();
+    }
+    let mut named: Vec<&str> = findings.iter().map(String::as_str).collect();
+    named.sort_unstable();
+    let mut line = format!("{} findings: ", findings.len());
+    line += &named[..named.len().min(TOLD_FINDINGS)].join(", ");
+    if findings.len() > TOLD_FINDINGS {
+        line += ", …";
+    }
+    line
+}
+
+fn store_failure(object: &ObjectRef, error: &StoreError) -> Failure {
+    let (error_type, remedy, retryable) = match error.kind {
+        StoreErrorKind::Missing => ("ObjectMissing", "", false),
+        StoreErrorKind::AccessDenied => (
+            "ObjectAccessDenied",
+            "; allow s3:GetObject in the function's role and in the bucket's policy",
+            false,
+        ),
+        StoreErrorKind::KeyAccessDenied => (
+            "KeyAccessDenied",
+            "; allow kms:Decrypt in the function's role and in the key's policy",
+            false,
+        ),
+        StoreErrorKind::Throttled => ("ObjectThrottled", "", true),
+        StoreErrorKind::Other => ("ObjectUnreadable", "", true),
+    };
+    Failure {
+        error_type,
+        message: format!("failed to fetch {}: {error}{remedy}", shown(object)),
+        retryable,
+    }
+}
+
+fn scan_failure(object: &ObjectRef, error: &ScanError) -> Failure {
+    Failure {
+        error_type: match error {
+            ScanError::OverCap { .. } => "ObjectTooLarge",
+            _ => "ObjectCorrupt",
+        },
+        message: format!("failed to scan {}: {error}", shown(object)),
+        retryable: false,
+    }
+}
+
+fn ledger_failure(object: &ObjectRef, error: &LedgerError) -> Failure {
+    Failure {
+        error_type: "LedgerUnavailable",
+        message: format!("{}: {error}", shown(object)),
+        retryable: true,
+    }
+}
+
+fn sink_failure(what: &str, error: &SinkError) -> Failure {
+    Failure {
+        error_type: if error.retryable {
+            "AlertNotSent"
+        } else {
+            "AlertRefused"
+        },
+        message: format!("failed to publish {what}: {error}"),
+        retryable: error.retryable,
+    }
+}

@@ -1,0 +1,390 @@
+//! Reads one rule file and refuses what would silently match nothing, or everything.
+
+use jiff::civil::Date;
+use rsigma_eval::compile_rule;
+use rsigma_parser::{
+    ConditionExpr, Detection, DetectionItem, Detections, FilterRule, FilterRuleTarget, Level as SigmaLevel,
+    LogSource, Modifier, Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
+};
+
+use super::{Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem, sources};
+
+/// What a file holds.
+pub(super) enum Document {
+    Rule(Box<ReadyRule>),
+    Filter(Box<ReadyFilter>),
+}
+
+/// Reads and checks a file.
+pub(super) fn read(file: &RuleFile) -> Result<Document, RuleProblem> {
+    let refuse = |problem: String, remedy: &str| refuse_near(file, "", &problem, remedy);
+    let collection = parse_sigma_yaml(&file.text)
+        .map_err(|error| refuse(error.to_string(), "correct the YAML"))?;
+    if let Some(error) = collection.errors.first() {
+        return Err(parse_problem(file, error));
+    }
+    if !collection.correlations.is_empty() {
+        return Err(refuse_near(
+            file,
+            "correlation",
+            "a correlation, which needs memory across records",
+            "write a rule or a filter",
+        ));
+    }
+    let mut rules = collection.rules;
+    let mut filters = collection.filters;
+    match (rules.pop(), filters.pop()) {
+        (Some(rule), None) if rules.is_empty() => {
+            read_rule(file, &rule).map(|rule| Document::Rule(Box::new(rule)))
+        }
+        (None, Some(filter)) if filters.is_empty() => {
+            read_filter(file, filter).map(|filter| Document::Filter(Box::new(filter)))
+        }
+        (None, None) => Err(refuse(
+            "no Sigma document in it".to_owned(),
+            "write one rule or one filter, or remove the file",
+        )),
+        _ => Err(refuse(
+            "several documents in one file".to_owned(),
+            "give each a file of its own",
+        )),
+    }
+}
+
+/// A problem of `file`, at a line counted from 1.
+pub(super) fn problem(
+    file: &RuleFile,
+    line: Option<usize>,
+    problem: &str,
+    remedy: &str,
+) -> RuleProblem {
+    RuleProblem {
+        file: file.name.clone(),
+        line,
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+pub(super) fn same_id(file: &RuleFile, other: &str) -> RuleProblem {
+    refuse_near(
+        file,
+        "id",
+        &format!("the id of {other} again"),
+        "give it an id of its own (uuidgen makes one)",
+    )
+}
+
+pub(super) fn unknown_rule(file: &RuleFile, id: &str) -> RuleProblem {
+    refuse_near(
+        file,
+        "rules",
+        &format!("the filter names rule {id}, which does not exist"),
+        "take the id from docs/rules.md or from your own rule",
+    )
+}
+
+/// A problem at the line of the first `key:`, or at the first line that the linter finds fault with.
+fn refuse_near(file: &RuleFile, key: &str, message: &str, remedy: &str) -> RuleProblem {
+    let at_key = file.text.lines().position(|line| {
+        line.trim_start()
+            .trim_start_matches("- ")
+            .strip_prefix(key)
+            .is_some_and(|rest| !key.is_empty() && rest.starts_with(':'))
+    });
+    let line = at_key.map(|index| index + 1).or_else(|| lint_line(&file.text));
+    problem(file, line, message, remedy)
+}
+
+fn lint_line(text: &str) -> Option<usize> {
+    lint_yaml_str(text)
+        .into_iter()
+        .filter(|warning| warning.severity == Severity::Error)
+        .find_map(|warning| warning.span)
+        .map(|span| span.start_line as usize + 1)
+}
+
+fn parse_problem(file: &RuleFile, error: &str) -> RuleProblem {
+    // The YAML parser says `… at line 3 column 5`.
+    let line = error
+        .rsplit_once("at line ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    if line.is_some() {
+        return problem(file, line, error, "correct the YAML");
+    }
+    let (key, remedy) = if error.starts_with("invalid level") {
+        ("level", "use informational, low, medium, high or critical")
+    } else if error.contains("ondition") {
+        ("condition", "see the Sigma specification on conditions")
+    } else if let Some(field) = error.strip_prefix("Missing required field ") {
+        return refuse_near(file, "", error, &format!("add {field}"));
+    } else if let Some(rest) = error.strip_prefix("invalid ") {
+        (
+            rest.split(':').next().unwrap_or_default(),
+            "use a value that the Sigma specification knows",
+        )
+    } else {
+        ("detection", "see the Sigma specification on rules")
+    };
+    refuse_near(file, key, error, remedy)
+}
+
+fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<ReadyRule, RuleProblem> {
+    let id = checked_id(file, rule.id.as_deref())?;
+    check_logsource(file, Some(&rule.logsource))?;
+    check_detections(file, &rule.detection)?;
+    check_lints(file)?;
+    let level = match rule.level {
+        Some(SigmaLevel::Informational) => Level::Informational,
+        Some(SigmaLevel::Low) => Level::Low,
+        Some(SigmaLevel::Medium) => Level::Medium,
+        Some(SigmaLevel::High) => Level::High,
+        Some(SigmaLevel::Critical) => Level::Critical,
+        None => {
+            return Err(refuse_near(
+                file,
+                "level",
+                "the rule has no level",
+                "add level: informational, low, medium, high or critical",
+            ));
+        }
+    };
+    let response = rule
+        .custom_attributes
+        .get("response")
+        .and_then(|steps| steps.as_sequence())
+        .map(|steps| {
+            steps
+                .iter()
+                .filter_map(|step| step.as_str().map(one_line))
+                .collect()
+        })
+        .unwrap_or_default();
+    Ok(ReadyRule {
+        rule: std::sync::Arc::new(Rule {
+            id,
+            title: one_line(&rule.title),
+            level,
+            description: one_line(rule.description.as_deref().unwrap_or_default()),
+            response,
+            false_positives: rule.falsepositives.iter().map(|cause| one_line(cause)).collect(),
+            references: rule.references.clone(),
+            tags: rule.tags.clone(),
+            file: file.name.clone(),
+        }),
+        compiled: compile_rule(rule).map_err(|error| uncompilable(file, &error.to_string()))?,
+        sources: sources::sources_of(&rule.detection),
+    })
+}
+
+fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<ReadyFilter, RuleProblem> {
+    let id = checked_id(file, filter.id.as_deref())?;
+    check_logsource(file, filter.logsource.as_ref())?;
+    let reason = filter.description.as_deref().map(one_line);
+    let reason = reason.filter(|reason| !reason.is_empty()).ok_or_else(|| {
+        refuse_near(
+            file,
+            "description",
+            "a filter without a reason",
+            "say in its description why these records need no alert",
+        )
+    })?;
+    let FilterRuleTarget::Specific(mut rule_ids) = filter.rules else {
+        return Err(refuse_near(
+            file,
+            "rules",
+            "a filter that does not name its rules would silence every rule",
+            "list the ids of the rules under `rules`",
+        ));
+    };
+    for id in &mut rule_ids {
+        id.make_ascii_lowercase();
+    }
+    let expires = filter
+        .custom_attributes
+        .get("expires")
+        .map(|date| {
+            date.as_str()
+                .and_then(|date| date.parse::<Date>().ok())
+                .ok_or_else(|| {
+                    refuse_near(
+                        file,
+                        "expires",
+                        "`expires` is not a date",
+                        "write it as YYYY-MM-DD; the filter works through that day, in UTC",
+                    )
+                })
+        })
+        .transpose()?;
+    let mut detection = filter.detection;
+    let inner = match &detection.conditions[..] {
+        [ConditionExpr::Not(inner)] => (**inner).clone(),
+        _ => {
+            return Err(refuse_near(
+                file,
+                "condition",
+                "a filter's condition must read `not <selection>`",
+                "put what needs no alert into one selection and negate it",
+            ));
+        }
+    };
+    detection.conditions = vec![inner];
+    check_detections(file, &detection)?;
+    check_lints(file)?;
+    let as_rule = SigmaRule {
+        title: filter.title.clone(),
+        logsource: LogSource::default(),
+        detection,
+        sigma_version: filter.sigma_version,
+        id: Some(id.clone()),
+        name: None,
+        related: Vec::new(),
+        taxonomy: None,
+        status: None,
+        description: None,
+        license: None,
+        author: None,
+        references: Vec::new(),
+        date: None,
+        modified: None,
+        fields: Vec::new(),
+        falsepositives: Vec::new(),
+        level: None,
+        tags: Vec::new(),
+        scope: Vec::new(),
+        custom_attributes: std::collections::HashMap::default(),
+    };
+    Ok(ReadyFilter {
+        id,
+        title: one_line(&filter.title),
+        file: file.name.clone(),
+        reason,
+        rule_ids,
+        expires,
+        compiled: compile_rule(&as_rule).map_err(|error| uncompilable(file, &error.to_string()))?,
+    })
+}
+
+fn uncompilable(file: &RuleFile, error: &str) -> RuleProblem {
+    refuse_near(file, "detection", error, "see the Sigma specification on detections")
+}
+
+fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> {
+    let is_uuid = |id: &&str| {
+        let groups: Vec<usize> = id.split('-').map(str::len).collect();
+        groups == [8, 4, 4, 4, 12] && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    };
+    id.filter(is_uuid).map(str::to_lowercase).ok_or_else(|| {
+        refuse_near(
+            file,
+            "id",
+            "no UUID as id",
+            "add one (uuidgen makes one), or a bundled rule's to replace it",
+        )
+    })
+}
+
+/// The evaluator ignores `logsource`, so a rule for other logs would be matched against CloudTrail's.
+fn check_logsource(file: &RuleFile, logsource: Option<&LogSource>) -> Result<(), RuleProblem> {
+    let Some(logsource) = logsource else { return Ok(()) };
+    let fits = |value: &Option<String>, wanted: &str| {
+        value.as_deref().is_none_or(|value| value.eq_ignore_ascii_case(wanted))
+    };
+    if fits(&logsource.product, "aws")
+        && fits(&logsource.service, "cloudtrail")
+        && logsource.category.is_none()
+    {
+        return Ok(());
+    }
+    Err(refuse_near(
+        file,
+        "logsource",
+        "the rule is for other logs",
+        "set product: aws and service: cloudtrail",
+    ))
+}
+
+fn check_detections(file: &RuleFile, detections: &Detections) -> Result<(), RuleProblem> {
+    if detections.timeframe.is_some() {
+        return Err(refuse_near(
+            file,
+            "timeframe",
+            "a timeframe needs memory across records",
+            "remove it",
+        ));
+    }
+    for condition in &detections.conditions {
+        check_selectors(file, condition, detections)?;
+    }
+    if detections.named.values().any(has_placeholder) {
+        return Err(refuse_near(
+            file,
+            "detection",
+            "a placeholder (modifier `expand`) has no value here",
+            "write the values out",
+        ));
+    }
+    Ok(())
+}
+
+/// A selector that chooses nothing matches every record (`all of typo_*`) or none (`1 of typo_*`).
+fn check_selectors(
+    file: &RuleFile,
+    condition: &ConditionExpr,
+    detections: &Detections,
+) -> Result<(), RuleProblem> {
+    match condition {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts
+            .iter()
+            .try_for_each(|part| check_selectors(file, part, detections)),
+        ConditionExpr::Not(part) => check_selectors(file, part, detections),
+        ConditionExpr::Identifier(name) if !detections.named.contains_key(name) => Err(refuse_near(
+            file,
+            "condition",
+            &format!("the condition names `{name}`, which the file does not define"),
+            "correct the name, or define it",
+        )),
+        ConditionExpr::Identifier(_) => Ok(()),
+        ConditionExpr::Selector { pattern, .. } => {
+            if sources::selected(pattern, detections).is_empty() {
+                return Err(refuse_near(
+                    file,
+                    "condition",
+                    &format!("the condition chooses `{pattern}`, which fits no detection"),
+                    "correct the pattern",
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn has_placeholder(detection: &Detection) -> bool {
+    let in_item = |item: &DetectionItem| item.field.has_modifier(Modifier::Expand);
+    match detection {
+        Detection::AllOf(items) => items.iter().any(in_item),
+        Detection::AnyOf(parts) | Detection::And(parts) => parts.iter().any(has_placeholder),
+        Detection::Keywords(_) => false,
+        Detection::ArrayMatch { body, .. } => has_placeholder(body),
+        Detection::Conditional { named, .. } => named.values().any(has_placeholder),
+    }
+}
+
+fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {
+    lint_yaml_str(&file.text)
+        .into_iter()
+        .find(|warning| warning.severity == Severity::Error)
+        .map_or(Ok(()), |warning| {
+            Err(problem(
+                file,
+                warning.span.map(|span| span.start_line as usize + 1),
+                &warning.message,
+                "see the Sigma specification",
+            ))
+        })
+}
+
+/// Folded YAML text as one line, for it is wrapped anew wherever it is shown.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
