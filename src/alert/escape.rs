@@ -64,12 +64,13 @@ pub(super) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `text` as a JSON string of ASCII characters only.
+/// `text` as a JSON string of ASCII characters only, its slashes escaped so that nothing in it
+/// becomes a link.
 pub(super) fn json_string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for unit in text.encode_utf16() {
         match u8::try_from(unit) {
-            Ok(byte @ (b'"' | b'\\')) => {
+            Ok(byte @ (b'"' | b'\\' | b'/')) => {
                 quoted.push('\\');
                 quoted.push(byte.into());
             }

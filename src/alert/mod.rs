@@ -21,8 +21,8 @@ use escape::ascii;
 const MESSAGE_BYTES: usize = 250_000;
 /// Printable ASCII of at most this length serves every reading of SNS's rule on subjects.
 const SUBJECT_CHARACTERS: usize = 99;
-/// Longest event name in a subject.
-const SUBJECT_EVENT_CHARACTERS: usize = 40;
+/// What a long event name must leave of a subject for the actor.
+const SUBJECT_ACTOR_CHARACTERS: usize = 16;
 /// Most bytes of one array attribute.
 const ATTRIBUTE_BYTES: usize = 8_000;
 
@@ -215,10 +215,6 @@ fn subject(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
         Outcome::Failed { .. } => "failed ",
         Outcome::Succeeded => "",
     };
-    let event = ascii(
-        record.text("eventName").unwrap_or("unnamed event"),
-        SUBJECT_EVENT_CHARACTERS,
-    );
     let more = match findings.len() {
         1 => String::new(),
         count => format!(" and {} more", count - 1),
@@ -231,9 +227,14 @@ fn subject(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
         format!(" (part {})", part.number)
     };
     let level = top.level().as_str().to_uppercase();
-    let head = format!("[{level}] {failed}{event}{more} in {account} by ");
-    let room = SUBJECT_CHARACTERS.saturating_sub(head.len() + place.len());
-    format!("{head}{}{place}", ascii(&actor_name(&record.actor()), room))
+    let actor = actor_name(&record.actor());
+    let event = record.text("eventName").unwrap_or("unnamed event");
+    let others = format!("[{level}] {failed}{more} in {account} by {place}").len();
+    let room = SUBJECT_CHARACTERS.saturating_sub(others);
+    let event = ascii(event, room.saturating_sub(actor.len().min(SUBJECT_ACTOR_CHARACTERS)));
+    let actor = ascii(&actor, room.saturating_sub(event.len()));
+    let subject = format!("[{level}] {failed}{event}{more} in {account} by {actor}{place}");
+    ascii(&subject, SUBJECT_CHARACTERS)
 }
 
 /// Root, or the kind and name of the actor: enough to know whom to call.

@@ -319,12 +319,18 @@ fn changes(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
         if fields.is_empty() {
             continue;
         }
+        let failed = finding.record.outcome() != Outcome::Succeeded;
         if !headed {
             headed = true;
-            body.heading("CHANGED FIELDS");
+            body.heading(if failed && findings.len() == 1 {
+                "FIELDS OF THE FAILED REQUEST"
+            } else {
+                "CHANGED FIELDS"
+            });
         }
         if findings.len() > 1 {
-            body.line(&format!("of finding {}:", index + 1));
+            let failed = if failed { ", which failed" } else { "" };
+            body.line(&format!("of finding {}{failed}:", index + 1));
         }
         for field in fields.iter().take(LISTED_FIELDS) {
             body.line(&format!("  {field}"));
@@ -399,21 +405,26 @@ fn print_command(findings: &[Finding], context: &Context<'_>) -> String {
     let ids: Vec<String> = findings
         .iter()
         .take(PRINTED_RECORDS)
-        .filter_map(|finding| finding.record.event_id())
+        .filter_map(|finding| finding.record.event_id().filter(is_short))
         .map(json_string)
         .collect();
-    let record = &findings[0].record;
+    let member = |name| findings[0].record.text(name).filter(is_short);
     let chosen = match &ids[..] {
         [] => format!(
             ".eventName == {} and .eventTime == {}",
-            json_string(record.text("eventName").unwrap_or_default()),
-            json_string(record.text("eventTime").unwrap_or_default())
+            member("eventName").map_or_else(|| ".eventName".to_owned(), json_string),
+            member("eventTime").map_or_else(|| ".eventTime".to_owned(), json_string)
         ),
         [id] => format!(".eventID == {id}"),
         ids => format!(".eventID | IN({})", ids.join(", ")),
     };
     let filter = shell_word(&format!(".Records[] | select({chosen})"));
     format!("{fetch} | gunzip -cf | jq {filter}")
+}
+
+/// Whether a text may stand in a command: AWS's own ids, names and times are no longer.
+fn is_short(text: &&str) -> bool {
+    text.len() <= 128
 }
 
 /// A link that opens for whoever is signed in to the right account, and says which that is.

@@ -12,8 +12,8 @@ use super::sources::Sources;
 
 /// The head of every log file that CloudTrail writes.
 const HEAD: &[u8] = br#"{"Records":["#;
-/// The tail of every log file that CloudTrail writes.
-const TAIL: &[u8] = b"]}";
+/// The tails of the log files that CloudTrail writes: behind a record, or of a file without any.
+const TAILS: [[u8; 3]; 2] = [*b"}]}", *b"[]}"];
 const KEY: &[u8] = br#""eventSource""#;
 /// The start of an escape that can spell an ASCII character.
 const ESCAPE: &[u8] = br"\u00";
@@ -40,12 +40,17 @@ pub(super) enum Verdict {
 pub(super) struct Probe {
     head_seen: bool,
     /// The last bytes of the file so far.
-    tail: [u8; TAIL.len()],
+    tail: [u8; 3],
 }
 
 impl Probe {
     /// Looks at `bytes`: what the last look kept, and behind it `fresh` new bytes.
     pub(super) fn look(&mut self, bytes: &[u8], fresh: usize, sources: &Sources) -> Verdict {
+        let fresh = &bytes[bytes.len() - fresh..];
+        for &byte in &fresh[fresh.len().saturating_sub(self.tail.len())..] {
+            self.tail.rotate_left(1);
+            self.tail[2] = byte;
+        }
         if !self.head_seen {
             if bytes.len() < HEAD.len() && HEAD.starts_with(bytes) {
                 return Verdict::Clear { keep: bytes.len() };
@@ -54,11 +59,6 @@ impl Probe {
                 return Verdict::Doubt;
             }
             self.head_seen = true;
-        }
-        if fresh > 0
-            && let Some(tail) = bytes.last_chunk()
-        {
-            self.tail = *tail;
         }
         if ESCAPE_FINDER
             .find_iter(bytes)
@@ -82,7 +82,7 @@ impl Probe {
 
     /// Whether the file may end here for the probe.
     pub(super) fn finish(&self) -> Verdict {
-        if self.head_seen && self.tail == TAIL {
+        if self.head_seen && TAILS.contains(&self.tail) {
             Verdict::Clear { keep: 0 }
         } else {
             Verdict::Doubt

@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use rsigma_eval::compile_rule;
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, FilterRule, FilterRuleTarget, Level as SigmaLevel,
-    LogSource, Modifier, Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
+    LintRule, LogSource, Modifier, Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
 };
 
 use super::{Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem, sources};
@@ -111,6 +111,10 @@ fn parse_problem(file: &RuleFile, error: &str) -> RuleProblem {
         .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
     if line.is_some() {
         return problem(file, line, error, "correct the YAML");
+    }
+    if error == "Document is not a YAML mapping" {
+        let remedy = "write one rule or one filter, or remove the file";
+        return refuse_near(file, "", "no Sigma document in it", remedy);
     }
     let (key, remedy) = if error.starts_with("invalid level") {
         ("level", "use informational, low, medium, high or critical")
@@ -373,7 +377,10 @@ fn has_placeholder(detection: &Detection) -> bool {
 fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {
     lint_yaml_str(&file.text)
         .into_iter()
-        .find(|warning| warning.severity == Severity::Error)
+        // A filter's selection may have any name; its condition is checked by itself.
+        .find(|warning| {
+            warning.severity == Severity::Error && warning.rule != LintRule::MissingFilterSelection
+        })
         .map_or(Ok(()), |warning| {
             Err(problem(
                 file,

@@ -1,0 +1,412 @@
+//! Alerts as a subscriber gets them.
+
+use billing_watch::alert::{Alert, AttributeValue};
+use serde_json::{Value, json};
+
+use crate::support::{Bench, finance_role, gzip_log, log_key, record, record_with};
+
+fn alerts_of(records: &[Value]) -> Vec<Alert> {
+    let key = log_key("Abcdefgh12345678");
+    let bench = Bench::new().with_object(&key, gzip_log(records));
+    bench.run(&[&key]).alerts
+}
+
+fn alert_of(record: Value) -> Alert {
+    let mut alerts = alerts_of(&[record]);
+    assert_eq!(alerts.len(), 1);
+    alerts.remove(0)
+}
+
+fn attributes(alert: &Alert) -> Value {
+    alert
+        .attributes
+        .iter()
+        .map(|attribute| {
+            let value = match &attribute.value {
+                AttributeValue::One(value) => json!(value),
+                AttributeValue::Many(values) => json!(values),
+            };
+            (attribute.name.to_owned(), value)
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[test]
+fn a_closed_account() {
+    let alert = alert_of(record("CloseAccount", "5923c499-063e-44ac-80fb-b40e5fc3a2d1"));
+    insta::assert_snapshot!(alert.subject, @"[CRITICAL] CloseAccount in 111122223333 by root");
+    insta::assert_snapshot!(alert.text, @r#"
+    The root user called CloseAccount on account 111122223333, and it succeeded: AWS account closed.
+
+    Event:    CloseAccount (billingconsole.amazonaws.com)
+    Outcome:  succeeded
+    Account:  111122223333
+    Who:      root user, of account 111122223333, access key ASIAEXAMPLEROOTKEY00, MFA unknown
+    ARN:      arn:aws:iam::111122223333:root
+    From:     203.0.113.7, Region us-east-1
+    Agent:    Mozilla/5.0
+    When:     2026-03-02 16:44:04 UTC (7 minutes ago)
+
+    WHY IT MATTERS
+    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
+    days; after that its resources and data are gone for good. Somebody who holds root or
+    management-account access can use it as sabotage.
+
+    WHAT TO DO NOW
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
+       root user) and ask to reopen the account; this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
+       MFA and root mail.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
+    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
+       policy.
+
+    KNOWN BENIGN CAUSES
+    - Planned decommissioning of an account
+    - Sandbox accounts that are recycled by a vending machine
+
+    EVIDENCE
+    Event id: 5923c499-063e-44ac-80fb-b40e5fc3a2d1
+    Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
+    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d1")'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d1 (sign in to account 111122223333 first; works for 90 days)
+
+    RULE
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
+    "#);
+    insta::assert_snapshot!(attributes(&alert), @r#"{"account":"111122223333","actor_type":"Root","event_name":"CloseAccount","event_source":"billingconsole.amazonaws.com","level":"critical","outcome":"succeeded","region":"us-east-1","rule":"d32db5c1-5db7-5dd6-9281-d35b9f12acf5"}"#);
+}
+
+#[test]
+fn a_failed_attempt_by_a_role_with_personal_values() {
+    let alert = alert_of(record_with(
+        "SetContactAddress",
+        "5923c499-063e-44ac-80fb-b40e5fc3a2d2",
+        json!({
+            "userIdentity": finance_role(),
+            "errorCode": "AccessDenied",
+            "errorMessage": "Jane Doe may not",
+            "requestParameters": {
+                "city": "Seattle", "fullName": "Jane Doe", "phoneNumber": "206-555-0100",
+                "email": "jane.doe@example.com", "countryCode": "US", "months": 12,
+                "taxId": 123_456_789_u64, "districtOrCounty": null, "masked": "HIDDEN_DUE_TO_SECURITY_REASONS",
+                "enabled": true, "list": ["a", {"b": "c"}], "empty": "",
+            },
+        }),
+    ));
+    insta::assert_snapshot!(alert.subject, @"[MEDIUM] failed SetContactAddress in 111122223333 by role Finance");
+    insta::assert_snapshot!(alert.text, @r#"
+    Role Finance tried SetContactAddress on account 111122223333, and it failed. It would have meant:
+    Contact details changed.
+
+    Event:    SetContactAddress (billingconsole.amazonaws.com)
+    Outcome:  failed, AccessDenied
+    Account:  111122223333
+    Who:      role Finance, session alice, of account 111122223333, access key ASIAEXAMPLEFINANCE00, with MFA
+    ARN:      arn:aws:sts::111122223333:assumed-role/Finance/alice
+    From:     203.0.113.7, Region us-east-1
+    Agent:    Mozilla/5.0
+    When:     2026-03-02 16:44:04 UTC (7 minutes ago)
+
+    WHY IT MATTERS
+    AWS verifies ownership against these details and sends notices about billing, operations and
+    security to them. A takeover usually begins or ends with them.
+
+    WHAT TO DO NOW
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. Compare address, phone number and alternate contacts with your inventory.
+    3. If nobody expected it: restore them, then check the root mail address and MFA.
+    4. Look for other events of this actor in the same hour.
+
+    KNOWN BENIGN CAUSES
+    - Office move or new phone number
+    - Roll-out of shared contacts to all accounts of the organization
+
+    FIELDS OF THE FAILED REQUEST
+      requestParameters.city: (withheld)
+      requestParameters.countryCode: US
+      requestParameters.districtOrCounty: null
+      requestParameters.email: j…@example.com
+      requestParameters.empty: empty
+      requestParameters.enabled: true
+      requestParameters.fullName: (withheld)
+      requestParameters.list[0]: (withheld)
+      requestParameters.list[1].b: (withheld)
+      requestParameters.masked: HIDDEN_DUE_TO_SECURITY_REASONS
+      requestParameters.months: 12
+      requestParameters.phoneNumber: …00
+      requestParameters.taxId: (withheld)
+
+    EVIDENCE
+    Event id: 5923c499-063e-44ac-80fb-b40e5fc3a2d2
+    Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
+    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d2")'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d2 (sign in to account 111122223333 first; works for 90 days)
+
+    RULE
+    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f, rules/contacts-changed.yml)
+    "#);
+    for secret in ["Seattle", "Jane", "0100", "206", "jane.doe", "123456789"] {
+        assert!(!alert.text.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_group_lists_every_finding_with_the_gravest_on_top() {
+    let alerts = alerts_of(&[
+        record("SetContactAddress", "aaaa"),
+        record("CloseAccount", "bbbb"),
+        record_with("SetPayInformation", "cccc", json!({"errorCode": "AccessDenied"})),
+    ]);
+    assert_eq!(alerts.len(), 1);
+    insta::assert_snapshot!(alerts[0].subject, @"[CRITICAL] CloseAccount and 2 more in 111122223333 by root");
+    insta::assert_snapshot!(alerts[0].text, @r#"
+    The root user made 3 sensitive calls on account 111122223333 (1 failed), the gravest CloseAccount:
+    AWS account closed.
+
+    Gravest:  CloseAccount (billingconsole.amazonaws.com)
+    Outcome:  succeeded
+    Account:  111122223333
+    Who:      root user, of account 111122223333, access key ASIAEXAMPLEROOTKEY00, MFA unknown
+    ARN:      arn:aws:iam::111122223333:root
+    From:     203.0.113.7, Region us-east-1
+    Agent:    Mozilla/5.0
+    When:     2026-03-02 16:44:04 UTC (7 minutes ago)
+
+    ALL 3 FINDINGS
+    1. 2026-03-02 16:44:04 UTC  CRITICAL  CloseAccount succeeded  bbbb
+    2. 2026-03-02 16:44:04 UTC  HIGH  SetPayInformation failed (AccessDenied)  cccc
+    3. 2026-03-02 16:44:04 UTC  MEDIUM  SetContactAddress succeeded  aaaa
+
+    WHY IT MATTERS: AWS account closed
+    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
+    days; after that its resources and data are gone for good. Somebody who holds root or
+    management-account access can use it as sabotage.
+
+    WHAT TO DO NOW: AWS account closed
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
+       root user) and ask to reopen the account; this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
+       MFA and root mail.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
+    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
+       policy.
+
+    KNOWN BENIGN CAUSES: AWS account closed
+    - Planned decommissioning of an account
+    - Sandbox accounts that are recycled by a vending machine
+
+    WHY IT MATTERS: Payment method added, changed or removed
+    A stolen card added to an account, or the valid one removed, ends in fraud charges, suspension, or
+    both. Attackers also test cards this way.
+
+    WHAT TO DO NOW: Payment method added, changed or removed
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. Compare the payment methods in the Billing console with what finance knows.
+    3. If nobody expected it: remove the foreign instrument, restore yours, and tell finance and AWS
+       Support (billing case).
+    4. Look at spending since the event, in Regions that you do not use above all.
+
+    KNOWN BENIGN CAUSES: Payment method added, changed or removed
+    - The sign-up of every new account writes Instruments_Create
+    - Finance replacing an expiring card or bank account
+
+    WHY IT MATTERS: Contact details changed
+    AWS verifies ownership against these details and sends notices about billing, operations and
+    security to them. A takeover usually begins or ends with them.
+
+    WHAT TO DO NOW: Contact details changed
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. Compare address, phone number and alternate contacts with your inventory.
+    3. If nobody expected it: restore them, then check the root mail address and MFA.
+    4. Look for other events of this actor in the same hour.
+
+    KNOWN BENIGN CAUSES: Contact details changed
+    - Office move or new phone number
+    - Roll-out of shared contacts to all accounts of the organization
+
+    EVIDENCE
+    Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
+    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID | IN("bbbb", "cccc", "aaaa"))'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/bbbb (sign in to account 111122223333 first; works for 90 days)
+
+    RULES
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
+    Payment method added, changed or removed (high, f5cf39b0-d551-5615-bf83-f0935a9ad9d0, rules/payment-method-changed.yml)
+    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f, rules/contacts-changed.yml)
+    "#);
+    insta::assert_snapshot!(attributes(&alerts[0]), @r#"{"account":"111122223333","actor_type":"Root","event_name":["CloseAccount","SetContactAddress","SetPayInformation"],"event_source":["billingconsole.amazonaws.com"],"level":"critical","outcome":"succeeded","region":"us-east-1","rule":["bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f","d32db5c1-5db7-5dd6-9281-d35b9f12acf5","f5cf39b0-d551-5615-bf83-f0935a9ad9d0"]}"#);
+}
+
+#[test]
+fn an_organizations_closure_names_the_member_account_everywhere() {
+    for members in [
+        json!({"requestParameters": {"accountId": "444455556666"}}),
+        json!({
+            "eventName": "CloseAccountResult",
+            "userIdentity": {"accountId": "111122223333", "invokedBy": "organizations.amazonaws.com"},
+            "serviceEventDetails": {"closeAccountStatus": {"accountId": "444455556666", "state": "SUCCEEDED"}},
+        }),
+    ] {
+        let mut record = record_with("CloseAccount", "dddd", members);
+        record["eventSource"] = json!("organizations.amazonaws.com");
+        let key = log_key("Abcdefgh12345678");
+        let mut bench = Bench::new().with_object(&key, gzip_log(&[record]));
+        bench.settings.watched =
+            billing_watch::cloudtrail::Sources::only(["organizations.amazonaws.com"]);
+        let alert = bench.run(&[&key]).alerts.remove(0);
+        assert!(alert.subject.contains(" in 444455556666 by "), "{}", alert.subject);
+        assert_eq!(attributes(&alert)["account"], "444455556666");
+        assert!(
+            alert.text.contains("Account:  444455556666, by a call that was made in 111122223333"),
+            "{}",
+            alert.text
+        );
+    }
+}
+
+#[test]
+fn a_failed_service_event_counts_as_failed() {
+    let alert = alert_of(record_with(
+        "CloseAccount",
+        "e",
+        json!({"serviceEventDetails": {"status": {"state": "FAILED"}}}),
+    ));
+    assert!(alert.subject.starts_with("[CRITICAL] failed CloseAccount"), "{}", alert.subject);
+    assert_eq!(attributes(&alert)["outcome"], "failed");
+}
+
+#[test]
+fn late_and_corrected_records_say_so() {
+    let late = alert_of(record_with("CloseAccount", "e", json!({"addendum": {"reason": "DELIVERY_DELAY"}})));
+    assert!(late.text.contains("CloudTrail marks it as delivered late"), "{}", late.text);
+    let corrected = alert_of(record_with(
+        "CloseAccount",
+        "f",
+        json!({"addendum": {"reason": "UPDATED_DATA", "originalEventID": "e"}}),
+    ));
+    assert!(corrected.text.contains("correction of event e"), "{}", corrected.text);
+}
+
+#[test]
+fn a_record_with_nothing_but_its_name_still_alerts_and_says_what_is_missing() {
+    let alert = alert_of(json!({
+        "eventSource": "billingconsole.amazonaws.com", "eventName": "CloseAccount",
+    }));
+    insta::assert_snapshot!(alert.subject, @"[CRITICAL] CloseAccount in 111122223333 by an unknown actor");
+    insta::assert_snapshot!(alert.text, @r#"
+    An unknown actor called CloseAccount on account 111122223333, and it succeeded: AWS account closed.
+
+    Event:    CloseAccount (billingconsole.amazonaws.com)
+    Outcome:  succeeded
+    Account:  111122223333
+    Who:      an unknown actor, MFA unknown
+    From:     unknown, Region unknown
+    Agent:    unknown
+    When:     unknown
+
+    WHY IT MATTERS
+    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
+    days; after that its resources and data are gone for good. Somebody who holds root or
+    management-account access can use it as sabotage.
+
+    WHAT TO DO NOW
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change.
+    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
+       root user) and ask to reopen the account; this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
+       MFA and root mail.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
+    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
+       policy.
+
+    KNOWN BENIGN CAUSES
+    - Planned decommissioning of an account
+    - Sandbox accounts that are recycled by a vending machine
+
+    EVIDENCE
+    Event id: no event id
+    Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
+    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventName == "CloseAccount" and .eventTime == .eventTime)'
+    Console:  no link, for the record's Region or event id is missing or odd
+
+    RULE
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
+    "#);
+}
+
+#[test]
+fn aws_own_example_reads_well() {
+    let alert = alert_of(json!({
+        "eventVersion": "1.05",
+        "userIdentity": {"accountId": "111122223333", "accessKeyId": "AIDACKCEVSQ6C2EXAMPLE"},
+        "eventTime": "2018-05-30T16:44:04Z", "eventSource": "billingconsole.amazonaws.com",
+        "eventName": "SetContactAddress", "awsRegion": "us-east-1", "sourceIPAddress": "100.100.10.10",
+        "requestParameters": {"website": "https://amazon.com", "city": "Seattle", "state": "Washington"},
+        "responseElements": null, "eventID": "5923c499-063e-44ac-80fb-b40example9f",
+        "recipientAccountId": "1111-2222-3333",
+    }));
+    assert_eq!(
+        alert.subject,
+        "[MEDIUM] SetContactAddress in 111122223333 by unknown (AIDACKCEVSQ6C2EXAMPLE)"
+    );
+    assert!(alert.text.contains("2018-05-30 16:44:04 UTC (2833 days ago)"), "{}", alert.text);
+    assert!(!alert.text.contains("Seattle") && !alert.text.contains("Washington"));
+}
+
+#[test]
+fn nothing_of_a_record_reaches_the_reader_unescaped() {
+    let nasty = "\u{202e}evil\u{0}\r\nSubject: x\u{2028}<@U1> http://evil.example\u{e0041}'$(id)";
+    let alert = alert_of(record_with(
+        "CloseAccount",
+        nasty,
+        json!({
+            "userAgent": nasty, "sourceIPAddress": nasty, "awsRegion": nasty, "eventTime": nasty,
+            "userIdentity": {"type": nasty, "arn": nasty, "userName": nasty, "accountId": nasty, "accessKeyId": nasty},
+            "errorCode": nasty, "requestParameters": {nasty: nasty},
+            "addendum": {"reason": "UPDATED_DATA", "originalEventID": nasty},
+        }),
+    ));
+    assert!(alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", alert.subject);
+    assert!(alert.subject.len() <= 99);
+    for hidden in ['\u{202e}', '\u{0}', '\r', '\u{2028}', '\u{e0041}'] {
+        assert!(!alert.text.contains(hidden), "{hidden:?}");
+    }
+    assert!(!alert.text.contains("http://evil"));
+    assert!(!alert.text.contains("\nSubject: x"));
+    let command = alert.text.lines().find(|line| line.starts_with("Print it:")).unwrap();
+    assert!(command.is_ascii(), "{command}");
+}
+
+#[test]
+fn a_very_long_name_leaves_room_for_the_account() {
+    let mut long = record("CloseAccount", "e");
+    long["userIdentity"] = json!({"type": "IAMUser", "userName": "u".repeat(500)});
+    let subject = alert_of(long).subject;
+    assert_eq!(subject.len(), 99);
+    assert!(subject.starts_with("[CRITICAL] CloseAccount in 111122223333 by user uuu"), "{subject}");
+}
+
+#[test]
+fn the_command_prints_the_record() {
+    let key = log_key("it's+here");
+    let text = gzip_log(&[record("CloseAccount", "abc-1"), record("GetBillsForBillingPeriod", "abc-2")]);
+    let alert = Bench::new().with_object(&key, text.clone()).run(&[&key]).alerts.remove(0);
+    let command = alert.text.lines().find_map(|line| line.strip_prefix("Print it: ")).unwrap();
+    assert_eq!(
+        command,
+        format!(
+            "aws s3 cp 's3://example-trail-logs/{}' - | gunzip -cf | jq '.Records[] | select(.eventID == \"abc-1\")'",
+            key.replace('\'', r"'\''")
+        )
+    );
+}

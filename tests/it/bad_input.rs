@@ -1,0 +1,240 @@
+//! Bad input of every kind: what it costs, and what is kept of it.
+
+use std::io::Write as _;
+
+use billing_watch::cloudtrail::{ScanError, ScanLimits, Sources};
+use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Bench, CONSOLE, gzip, gzip_log, log_file, log_key, noise, record, record_with, scan_both,
+};
+
+/// The outcome of one bad file: findings that alert, and the error, if any.
+struct Case {
+    name: &'static str,
+    body: Vec<u8>,
+    records: usize,
+    end: Result<(), ScanError>,
+}
+
+fn case(name: &'static str, body: impl Into<Vec<u8>>, records: usize, end: Result<(), ScanError>) -> Case {
+    Case {
+        name,
+        body: body.into(),
+        records,
+        end,
+    }
+}
+
+/// A file of one good record, whatever `element` is, and another good record.
+fn between(element: &[u8]) -> Vec<u8> {
+    let good = |id| record("CloseAccount", id).to_string().into_bytes();
+    [&b"{\"Records\":["[..], &good("a"), b",", element, b",", &good("b"), b"]}"].concat()
+}
+
+/// A billing console record with one more member, given as raw JSON.
+fn with_member(member: &[u8]) -> Vec<u8> {
+    [
+        &b"{\"eventSource\":\"billingconsole.amazonaws.com\",\"eventName\":\"CloseAccount\",\"eventID\":\"odd\","[..],
+        member,
+        b"}",
+    ]
+    .concat()
+}
+
+fn bomb() -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(b"{\"Records\":[{\"a\":\"").unwrap();
+    for _ in 0..3 {
+        encoder.write_all(&vec![b'a'; 1 << 20]).unwrap();
+    }
+    encoder.write_all(b"\"}]}").unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gzip_cases() -> Vec<Case> {
+    let text = log_file(&[record("CloseAccount", "a"), noise(1)]);
+    let good = gzip(&text);
+    let length = good.len();
+    let damaged = |at: usize, bits: u8| {
+        let mut body = good.clone();
+        body[at] ^= bits;
+        body
+    };
+    vec![
+        case("cut in the header", &good[..5], 0, Err(ScanError::TruncatedGzip)),
+        case("cut after the first byte", &good[..1], 0, Err(ScanError::TruncatedGzip)),
+        case("cut in the checksum", &good[..length - 6], 1, Err(ScanError::TruncatedGzip)),
+        case("cut in the length", &good[..length - 1], 1, Err(ScanError::TruncatedGzip)),
+        case("wrong checksum", damaged(length - 8, 1), 1, Err(ScanError::CorruptGzip)),
+        case("wrong length", damaged(length - 1, 1), 1, Err(ScanError::CorruptGzip)),
+        case("wrong magic", damaged(1, 0xff), 0, Err(ScanError::CorruptGzip)),
+        case("unknown method", damaged(2, 0xff), 0, Err(ScanError::CorruptGzip)),
+        case("zeros behind", [&good[..], &[0; 8]].concat(), 1, Err(ScanError::TrailingBytes)),
+        case("text behind", [&good[..], b"{}"].concat(), 1, Err(ScanError::TrailingBytes)),
+        case("half a member behind", [&good[..], &good[..12]].concat(), 1, Err(ScanError::NotJson { offset: 0 })),
+        case("a second file behind", [&good[..], &good[..]].concat(), 1, Err(ScanError::NotJson { offset: text.len() as u64 })),
+        case("an empty member behind", [&good[..], &gzip(b"")].concat(), 1, Ok(())),
+        case("empty members only", gzip(b""), 0, Err(ScanError::NotJson { offset: 0 })),
+        case("nothing", "", 0, Err(ScanError::Empty)),
+        case("a bomb", bomb(), 0, Err(ScanError::OverCap { cap: 2 << 20 })),
+        case("gzip in gzip", gzip(&good), 0, Err(ScanError::NotJson { offset: 0 })),
+    ]
+}
+
+fn json_cases() -> Vec<Case> {
+    let good = log_file(&[record("CloseAccount", "a")]);
+    let at_start = || Err(ScanError::NotJson { offset: 0 });
+    vec![
+        case("a list", "[]", 0, Err(ScanError::NoRecords)),
+        case("a string", "\"Records\"", 0, Err(ScanError::NoRecords)),
+        case("a number", "7", 0, Err(ScanError::NoRecords)),
+        case("an empty object", "{}", 0, Err(ScanError::NoRecords)),
+        case("a digest", "{\"logFiles\":[]}", 0, Err(ScanError::NoRecords)),
+        case("Records is null", "{\"Records\":null}", 0, Err(ScanError::NoRecords)),
+        case("Records is an object", "{\"Records\":{}}", 0, Err(ScanError::NoRecords)),
+        case("records in lower case", "{\"records\":[]}", 0, Err(ScanError::NoRecords)),
+        case("no records in it", "{\"Records\":[]}", 0, Ok(())),
+        case("white space alone", " \n ", 0, Err(ScanError::NotJson { offset: 3 })),
+        case("text", "hello", 0, at_start()),
+        case("UTF-16", "{\0\"\0".as_bytes(), 0, Err(ScanError::NotJson { offset: 1 })),
+        case("a BOM", [b"\xEF\xBB\xBF", &good[..]].concat(), 1, Ok(())),
+        case("two BOMs", [b"\xEF\xBB\xBF\xEF\xBB\xBF", &good[..]].concat(), 0, Err(ScanError::NotJson { offset: 3 })),
+        case("half a BOM", [b"\xEF\xBB", &good[..]].concat(), 0, Err(ScanError::NotJson { offset: 2 })),
+        case("a comma too many", "{\"Records\":[{},]}", 0, Err(ScanError::NotJson { offset: 15 })),
+        case("a bracket too many", [&good[..], b"}"].concat(), 1, Err(ScanError::NotJson { offset: good.len() as u64 })),
+        case("two lines of JSON", [&good[..], b"\n", &good[..]].concat(), 1, Err(ScanError::NotJson { offset: good.len() as u64 + 1 })),
+        case("a line break behind", [&good[..], b"\n"].concat(), 1, Ok(())),
+        case("Records twice", "{\"Records\":[],\"Records\":[{\"eventSource\":\"billingconsole.amazonaws.com\"}]}", 1, Ok(())),
+    ]
+}
+
+fn record_cases() -> Vec<Case> {
+    let deep = |levels: usize| [&b"\"a\":"[..], &b"[".repeat(levels), &b"]".repeat(levels)].concat();
+    let malformed = || Err(ScanError::MalformedRecord);
+    let long = [&b"\"a\":\""[..], &b"x".repeat(200 << 10), b"\""].concat();
+    let longest = [&b"\"a\":\""[..], &b"x".repeat(1 << 20), b"\""].concat();
+    vec![
+        case("null for a record", between(b"null"), 2, Ok(())),
+        case("a number for a record", between(b"-1.5e3"), 2, Ok(())),
+        case("a string for a record", between(b"\"eventSource\""), 2, Ok(())),
+        case("a list for a record", between(b"[1,{\"eventSource\":\"billingconsole.amazonaws.com\"}]"), 2, Ok(())),
+        case("an empty record", between(b"{}"), 2, Ok(())),
+        case("a misspelt literal", between(b"nul"), 2, malformed()),
+        case("100,000 levels in a record of interest", between(&with_member(&deep(100_000))), 3, Ok(())),
+        case("100,000 levels in another record", between(&[b"{".as_slice(), &deep(100_000), b"}"].concat()), 2, Ok(())),
+        case("100,000 levels for a record", between(&deep(100_000)[4..]), 2, Ok(())),
+        case("bad UTF-8 in a value", between(&with_member(b"\"a\":\"\xff\xfe\"")), 3, Ok(())),
+        case("bad UTF-8 in a key", between(&with_member(b"\"\xff\":1")), 3, Ok(())),
+        case("a lone surrogate in a value", between(&with_member(br#""a":"\ud800""#)), 3, Ok(())),
+        case("a lone surrogate in a key", between(&with_member(br#""\udc00":1"#)), 3, Ok(())),
+        case("a number out of range", between(&with_member(b"\"a\":1e999")), 3, Ok(())),
+        case("a raw control character", between(&with_member(b"\"a\":\"\x01\"")), 3, malformed()),
+        case("a missing colon", between(&with_member(b"\"a\" 1")), 3, malformed()),
+        case("a missing value", between(&with_member(b"\"a\":")), 3, malformed()),
+        case("an unknown escape", between(&with_member(br#""a":"\x""#)), 3, malformed()),
+        case("a bracket of the wrong kind", between(&with_member(b"\"a\":[}")), 1, Err(ScanError::NotJson { offset: 0 })),
+        case("a string of 200 KB", between(&with_member(&long)), 3, Ok(())),
+        case("a record over the limit", between(&with_member(&longest)), 2, Err(ScanError::RecordTooLong { limit: 512 << 10 })),
+        case("the source twice, the last one wins", between(&with_member(b"\"eventSource\":\"s3.amazonaws.com\"")), 2, Ok(())),
+        case("the source in a list", between(br#"{"eventSource":["billingconsole.amazonaws.com"]}"#), 3, Ok(())),
+        case("an escaped key", between(br#"{"event\u0053ource":"billingconsole.amazonaws.com"}"#), 3, Ok(())),
+        case("an escaped value", between(br#"{"eventSource":"\u0062illingconsole.amazonaws.com"}"#), 3, Ok(())),
+        case("the source in a parameter", between(br#"{"eventSource":"x","requestParameters":{"eventSource":"billingconsole.amazonaws.com"}}"#), 2, Ok(())),
+    ]
+}
+
+#[test]
+fn every_kind_of_bad_file_ends_as_it_should_and_hides_no_sibling() {
+    let limits = ScanLimits {
+        expanded_bytes: 2 << 20,
+        record_bytes: 512 << 10,
+        ..ScanLimits::default()
+    };
+    let mut cases = gzip_cases();
+    cases.extend(json_cases());
+    cases.extend(record_cases());
+    assert!(cases.len() >= 40, "{}", cases.len());
+    for case in cases {
+        for sizes in [&[][..], &[1000], &[1, 7]] {
+            let scanned = scan_both(&case.body, &Sources::only([CONSOLE]), limits, sizes);
+            assert_eq!(scanned.records.len(), case.records, "{}", case.name);
+            match (&scanned.end, &case.end) {
+                // Where a bracket is wrong is told by the brackets around it.
+                (Err(ScanError::NotJson { .. }), Err(ScanError::NotJson { offset: 0 })) => {}
+                (end, expected) => assert_eq!(end, expected, "{}", case.name),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_fails_and_gives_what_was_whole() {
+    let text = log_file(&[record("CloseAccount", "a"), noise(1), record("CloseAccount", "b")]);
+    let first_end = text.windows(2).position(|pair| pair == b"},").unwrap();
+    let limits = ScanLimits::default();
+    for cut in 1..text.len() {
+        let plain = scan_both(&text[..cut], &Sources::only([CONSOLE]), limits, &[]);
+        let zipped = scan_both(&gzip(&text[..cut]), &Sources::only([CONSOLE]), limits, &[]);
+        assert_eq!(plain, zipped);
+        assert_eq!(plain.end, Err(ScanError::TruncatedJson { expanded_bytes: cut as u64 }));
+        assert!(plain.records.len() <= 2);
+        if cut < first_end {
+            assert!(plain.records.is_empty());
+        }
+    }
+}
+
+#[test]
+fn null_or_another_kind_in_any_field_still_alerts() {
+    let whole = record_with(
+        "CloseAccount",
+        "e",
+        json!({"errorCode": "x", "addendum": {}, "serviceEventDetails": {}, "additionalEventData": {}}),
+    );
+    let names: Vec<String> = whole.as_object().unwrap().keys().cloned().collect();
+    for name in names {
+        if name == "eventSource" || name == "eventName" {
+            continue;
+        }
+        for odd in [json!(null), json!(7), json!(["a"]), json!({"b": {}}), json!(""), json!(true)] {
+            let mut record = whole.clone();
+            record[&name] = odd.clone();
+            let key = log_key("Abcdefgh12345678");
+            let ran = Bench::new().with_object(&key, gzip_log(&[record])).run(&[&key]);
+            assert_eq!(ran.alerts.len(), 1, "{name} = {odd}");
+            assert!(ran.reply.is_ok(), "{name} = {odd}");
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_read_of_a_record_is_named_in_its_alert() {
+    let key = log_key("Abcdefgh12345678");
+    let deep = [&b"\"requestParameters\":"[..], &b"[".repeat(200), &b"]".repeat(200)].concat();
+    let text = [&b"{\"Records\":["[..], &with_member(&deep), b"]}"].concat();
+    let ran = Bench::new().with_object(&key, gzip(&text)).run(&[&key]);
+    assert!(ran.reply.is_ok());
+    assert!(
+        ran.alerts[0].text.contains("could not be read, see the log file: requestParameters"),
+        "{}",
+        ran.alerts[0].text
+    );
+}
+
+#[test]
+fn huge_strings_everywhere_fit_one_message() {
+    let huge = "漢\u{202e}".repeat(20 << 10);
+    let value: Value = json!({
+        "userAgent": huge, "sourceIPAddress": huge, "errorCode": huge, "eventTime": huge, "awsRegion": huge,
+        "userIdentity": {"type": huge, "arn": huge, "userName": huge},
+        "requestParameters": {"a": huge, "type": huge},
+    });
+    let key = log_key("Abcdefgh12345678");
+    let ran = Bench::new()
+        .with_object(&key, gzip_log(&[record_with("CloseAccount", &huge, value)]))
+        .run(&[&key]);
+    assert_eq!(ran.alerts.len(), 1);
+    assert!(ran.alerts[0].text.len() < 100_000, "{}", ran.alerts[0].text.len());
+}

@@ -1,0 +1,89 @@
+//! The environment, with all its problems at once.
+
+use std::collections::BTreeMap;
+
+use billing_watch::{
+    cloudtrail::Sources,
+    config::{Config, ConfigError, RulesLocation},
+    rules::{Level, RulePack},
+};
+
+const TOPIC: &str = "arn:aws:sns:eu-central-1:999988887777:billing-alerts";
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut all = BTreeMap::from([("ALERT_TOPIC_ARN", TOPIC)]);
+    all.extend(variables.iter().copied());
+    Config::from_variables(|name| all.get(name).map(|value| (*value).to_owned()))
+}
+
+#[test]
+fn a_topic_is_all_it_takes() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.alert_region, "eu-central-1");
+    assert_eq!(config.minimum_level, Level::Medium);
+    assert_eq!(config.rules, RulesLocation::Bundled);
+    assert!(!config.batch_alerts && config.withhold_values && !config.path_style_s3);
+    let bundled = RulePack::load(&[]).unwrap().pack;
+    assert_eq!(config.watched(&bundled), Sources::only(["billingconsole.amazonaws.com"]));
+}
+
+#[test]
+fn every_variable_is_read() {
+    let config = read(&[
+        ("EVENT_SOURCES", "IAM.amazonaws.com, billing-family"),
+        ("MINIMUM_LEVEL", "informational"),
+        ("BATCH_ALERTS", "true"),
+        ("RULES_URI", "s3://rules/pack/"),
+        ("WITHHOLD_VALUES", "False"),
+        ("MAX_EXPANDED_BYTES", "1000"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"),
+    ])
+    .unwrap();
+    assert!(config.batch_alerts && !config.withhold_values && config.path_style_s3);
+    assert_eq!((config.minimum_level, config.max_expanded_bytes), (Level::Informational, 1000));
+    assert_eq!(
+        config.rules,
+        RulesLocation::S3 {
+            bucket: "rules".to_owned(),
+            prefix: "pack/".to_owned()
+        }
+    );
+    let Sources::Only(watched) = config.watched(&RulePack::load(&[]).unwrap().pack) else {
+        panic!("all sources watched");
+    };
+    assert!(watched.contains("iam.amazonaws.com") && watched.contains("payments.amazonaws.com"));
+    assert_eq!(watched.len(), 14);
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let config = read(&[("RULES_URI", ""), ("MINIMUM_LEVEL", " "), ("EVENT_SOURCES", "")]);
+    assert_eq!(config, read(&[]));
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_remedy() {
+    let error = read(&[
+        ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:999988887777:alerts.fifo"),
+        ("EVENT_SOURCES", "billingconsole"),
+        ("MINIMUM_LEVEL", "urgent"),
+        ("BATCH_ALERTS", "yes"),
+        ("RULES_URI", "https://example.com"),
+        ("LEDGER_BUCKET", "ledger"),
+        ("WITHHOLD_VALUES", "1"),
+        ("MAX_EXPANDED_BYTES", "0"),
+    ])
+    .unwrap_err();
+    insta::assert_snapshot!(error.problems.join("\n"), @r"
+    ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no mail subscribers)
+    EVENT_SOURCES: `billingconsole` is not an event source; write names such as billingconsole.amazonaws.com, or billing-family, with commas between them
+    MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
+    BATCH_ALERTS: `yes` is neither true nor false
+    RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
+    LEDGER_BUCKET is set, but this version has no durable ledger; unset it
+    WITHHOLD_VALUES: `1` is neither true nor false
+    MAX_EXPANDED_BYTES: `0` is not a number of bytes above 0
+    ");
+    let error = Config::from_variables(|_| None).unwrap_err();
+    insta::assert_snapshot!(error, @"ALERT_TOPIC_ARN is not set; set it to the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME");
+}

@@ -1,0 +1,319 @@
+//! From an envelope to alerts, report and reply, over stores in memory.
+
+use std::collections::BTreeSet;
+
+use billing_watch::{cloudtrail::Sources, rules::{Level, RuleFile}};
+use serde_json::{Value, json};
+
+use crate::{
+    rules::billing_events,
+    support::{
+        BUCKET, Bench, finance_role, gzip, gzip_log, log_file, log_key, noise, record, record_with, run_envelope,
+        s3_event,
+    },
+};
+
+fn required() -> Vec<(String, Level)> {
+    billing_events()
+        .into_iter()
+        .filter(|event| event["required"] == "yes")
+        .map(|event| (event["event_name"].clone(), event["level"].parse().unwrap()))
+        .collect()
+}
+
+/// All required events among noise, each by an actor of its own so that each is an alert.
+fn required_file() -> Vec<u8> {
+    let mut records = Vec::new();
+    for (number, (name, _)) in required().iter().enumerate() {
+        records.push(noise(number));
+        let user = json!({"type": "IAMUser", "userName": name, "arn": format!("arn:aws:iam::111122223333:user/{name}")});
+        records.push(record_with(name, &format!("event-{number}"), json!({"userIdentity": user})));
+    }
+    gzip_log(&records)
+}
+
+fn subjects_of(minimum: Level) -> BTreeSet<String> {
+    let key = log_key("Abcdefgh12345678");
+    let mut bench = Bench::new().with_object(&key, required_file());
+    bench.settings.minimum_level = minimum;
+    let ran = bench.run(&[&key]);
+    assert_eq!(ran.report.findings, 32);
+    ran.alerts.into_iter().map(|alert| alert.subject).collect()
+}
+
+#[test]
+fn of_the_required_events_those_of_the_minimum_level_alert_each_at_its_level() {
+    let required = required();
+    assert_eq!(required.len(), 32);
+    for minimum in Level::ALL {
+        let expected: BTreeSet<String> = required
+            .iter()
+            .filter(|(_, level)| *level >= minimum)
+            .map(|(name, level)| {
+                let level = level.as_str().to_uppercase();
+                let subject = format!("[{level}] {name} in 111122223333 by user {name}");
+                if subject.len() > 99 { format!("{}...", &subject[..96]) } else { subject }
+            })
+            .collect();
+        assert_eq!(subjects_of(minimum), expected);
+    }
+    assert_eq!(subjects_of(Level::Informational).len(), 32);
+}
+
+#[test]
+fn successors_alert_only_where_their_source_is_watched_and_are_counted_otherwise() {
+    let key = log_key("Abcdefgh12345678");
+    let mut successor = record("Instruments_Create", "e");
+    successor["eventSource"] = json!("payments.amazonaws.com");
+    let file = gzip_log(&[successor]);
+    let ran = Bench::new().with_object(&key, file.clone()).run(&[&key]);
+    assert_eq!((ran.report.unwatched, ran.alerts.len()), (1, 0));
+    let mut bench = Bench::new().with_object(&key, file);
+    bench.settings.watched = Sources::only(["payments.amazonaws.com"]);
+    assert_eq!(bench.run(&[&key]).alerts.len(), 1);
+}
+
+#[test]
+fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
+    let key = log_key("Abcdefgh12345678");
+    let role = json!({"userIdentity": finance_role()});
+    let names = ["SetPayInformation", "SetContactAddress", "SetRISharing"];
+    let mut records: Vec<Value> = names.iter().map(|name| record(name, &format!("root-{name}"))).collect();
+    records.push(record_with("SetTaxRegistration", "role-1", role.clone()));
+    records.push(record_with("CloseAccount", "role-2", role));
+    let forwards = Bench::new().with_object(&key, log_file(&records)).run(&[&key]);
+    assert_eq!(forwards.alerts.len(), 2);
+    let text: String = forwards.alerts.iter().map(|alert| alert.text.as_str()).collect();
+    for id in ["root-SetPayInformation", "root-SetContactAddress", "root-SetRISharing", "role-1", "role-2"] {
+        assert!(text.contains(id), "{id}");
+    }
+    records.reverse();
+    let backwards = Bench::new().with_object(&key, log_file(&records)).run(&[&key]);
+    assert_eq!(forwards.alerts, backwards.alerts, "order means nothing");
+    assert_eq!(forwards.report, backwards.report);
+}
+
+#[test]
+fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
+    let key = log_key("Abcdefgh12345678");
+    let padding = "x".repeat(1500);
+    let records: Vec<Value> = (0..3000)
+        .map(|number| record_with("SetContactAddress", &format!("id-{number:04}-end"), json!({"requestParameters": {"city": padding}})))
+        .collect();
+    let ran = Bench::new().with_object(&key, gzip_log(&records)).run(&[&key]);
+    assert_eq!(ran.report.published, 3000);
+    assert!(ran.alerts.len() > 2, "{}", ran.alerts.len());
+    let mut subjects = BTreeSet::new();
+    let mut listed = Vec::new();
+    for (index, alert) in ran.alerts.iter().enumerate() {
+        assert!(alert.text.len() < 262_144);
+        assert!(alert.subject.ends_with(&format!("(part {})", index + 1)), "{}", alert.subject);
+        subjects.insert(alert.subject.clone());
+        listed.extend(
+            alert
+                .text
+                .lines()
+                .filter(|line| line.contains("MEDIUM  SetContactAddress succeeded"))
+                .map(|line| line.rsplit("  ").next().unwrap().to_owned()),
+        );
+    }
+    assert_eq!(subjects.len(), ran.alerts.len());
+    assert_eq!(listed.len(), 3000);
+    let expected: BTreeSet<String> = (0..3000).map(|number| format!("id-{number:04}-end")).collect();
+    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn a_control_tower_bucket_is_read_only_where_it_holds_log_files() {
+    let log = log_key("Abcdefgh12345678");
+    let account = "AWSLogs/o-exampleorg1/111122223333";
+    let others = [
+        format!("{account}/CloudTrail-Digest/us-east-1/2026/03/02/111122223333_CloudTrail-Digest_us-east-1_x.json.gz"),
+        format!("{account}/CloudTrail-Insight/us-east-1/2026/03/02/x.json.gz"),
+        format!("{account}/CloudTrail-Aggregated/us-east-1/2026/03/02/x.json.gz"),
+        format!("{account}/CloudTrail-NetworkActivity/us-east-1/2026/03/02/x.json.gz"),
+        format!("{account}/Config/us-east-1/2026/3/2/ConfigSnapshot/x.json.gz"),
+        format!("{account}/Config/ConfigWritabilityCheckFile"),
+        format!("{account}/vpcflowlogs/us-east-1/2026/03/02/x.log.gz"),
+        format!("{account}/elasticloadbalancing/us-east-1/2026/03/02/x.log.gz"),
+        format!("{account}/CloudTrail/"),
+        format!("{account}/CloudTrail/us-east-1/2026/03/02/readme.txt"),
+        "AWSLogs/111122223333/elasticloadbalancing/us-east-1/2026/03/02/x.log.gz".to_owned(),
+        "access-logs/2026-03-02-00-00-00-ABCDEF".to_owned(),
+    ];
+    let mut bench = Bench::new().with_object(&log, gzip_log(&[record("CloseAccount", "e")]));
+    let mut keys: Vec<&str> = others.iter().map(String::as_str).collect();
+    keys.push(&log);
+    let payload = s3_event(&keys);
+    let pipeline = bench.pipeline();
+    let (report, reply) = run_envelope(&pipeline, &payload);
+    assert_eq!(reply.unwrap()["Skipped"], 12);
+    assert_eq!((report.scanned, report.skipped, report.failed), (1, 12, 0));
+    insta::assert_debug_snapshot!(report.skipped_because, @r#"
+    {
+        "aggregated": 1,
+        "another service's log": 5,
+        "digest": 1,
+        "insight": 1,
+        "marker": 1,
+        "network activity": 1,
+        "not named like a log file": 2,
+    }
+    "#);
+}
+
+#[test]
+fn a_key_of_no_known_shape_is_read_and_skipped_if_it_holds_no_records() {
+    let bench = Bench::new()
+        .with_object("copy.json.gz", gzip_log(&[record("CloseAccount", "e")]))
+        .with_object("other.json", b"{\"a\": 1}".to_vec())
+        .with_object("flow.log.gz", gzip(b"2 111122223333 eni-1 10.0.0.1"))
+        .with_object("empty.json", Vec::new())
+        .with_object("cut.json", b"{\"Records\":[{".to_vec());
+    let ran = bench.run(&["copy.json.gz", "other.json", "flow.log.gz", "empty.json", "cut.json"]);
+    assert_eq!((ran.report.scanned, ran.report.skipped, ran.report.failed), (1, 3, 1));
+    assert_eq!(ran.alerts.len(), 1);
+    assert_eq!(ran.reply.unwrap_err().error_type, "ObjectCorrupt");
+}
+
+#[test]
+fn a_broken_object_fails_the_invocation_by_name_and_the_good_one_alerts() {
+    let (good, broken) = (log_key("Good"), log_key("Broken"));
+    let mut cut = gzip_log(&[record("SetPayInformation", "x")]);
+    cut.truncate(cut.len() - 3);
+    let bench = Bench::new()
+        .with_object(&good, gzip_log(&[record("CloseAccount", "e")]))
+        .with_object(&broken, cut);
+    let ran = bench.run(&[&broken, &good, "missing.json.gz"]);
+    let error = ran.reply.unwrap_err();
+    assert!(error.message.contains(&broken) && error.message.contains("missing.json.gz"), "{error}");
+    assert!(!error.message.contains(&good));
+    assert_eq!(error.error_type, "SeveralFailures");
+    assert_eq!(ran.alerts.len(), 2, "what was read of the broken one alerts as well");
+}
+
+#[test]
+fn a_record_alerts_once_however_often_it_comes() {
+    let (first, second) = (log_key("First"), log_key("Second"));
+    let records = [record("CloseAccount", "e"), record("CloseAccount", "e")];
+    let mut bench = Bench::new()
+        .with_object(&first, gzip_log(&records))
+        .with_object(&second, gzip_log(&records));
+    let payload = s3_event(&[&first, &second, &first]);
+    let pipeline = bench.pipeline();
+    let (report, _) = run_envelope(&pipeline, &payload);
+    assert_eq!((report.objects, report.published, report.duplicate), (2, 1, 3));
+    let (report, _) = run_envelope(&pipeline, &payload);
+    assert_eq!((report.published, report.duplicate), (0, 4));
+    drop(pipeline);
+    assert_eq!(bench.sink.alerts.borrow().len(), 1);
+}
+
+#[test]
+fn a_refused_alert_fails_the_object_and_the_retry_sends_it() {
+    let key = log_key("Abcdefgh12345678");
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    *bench.sink.refusals.borrow_mut() = 1;
+    let payload = s3_event(&[&key]);
+    let pipeline = bench.pipeline();
+    let (report, reply) = run_envelope(&pipeline, &payload);
+    assert_eq!((report.failed, report.failed_findings), (1, 1));
+    assert_eq!(reply.unwrap_err().error_type, "AlertRefused");
+    let (report, reply) = run_envelope(&pipeline, &payload);
+    assert_eq!((report.scanned, report.published), (1, 1));
+    assert!(reply.is_ok());
+}
+
+fn batch(keys: &[&str]) -> Value {
+    let tasks: Vec<Value> = keys
+        .iter()
+        .map(|key| json!({"taskId": key, "s3Key": key, "s3Bucket": BUCKET}))
+        .collect();
+    json!({"invocationSchemaVersion": "2.0", "invocationId": "i", "job": {"id": "j"}, "tasks": tasks})
+}
+
+#[test]
+fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
+    let body = gzip_log(&[record("CloseAccount", "e"), record("SetPayInformation", "f")]);
+    for (batch_alerts, alerts) in [(false, 0), (true, 1)] {
+        let mut bench = Bench::new()
+            .with_object("a.json.gz", body.clone())
+            .with_object("b.json.gz", gzip_log(&[noise(1)]));
+        bench.settings.batch_alerts = batch_alerts;
+        let pipeline = bench.pipeline();
+        let (report, reply) = run_envelope(&pipeline, &batch(&["a.json.gz", "b.json.gz", "c.json.gz"]));
+        drop(pipeline);
+        let results = reply.unwrap()["results"].clone();
+        assert_eq!(
+            results[0]["resultString"],
+            "2 findings: critical CloseAccount succeeded e, high SetPayInformation succeeded f"
+        );
+        assert_eq!(results[0]["resultCode"], "Succeeded");
+        assert_eq!(results[1]["resultString"], "no findings");
+        assert_eq!(results[2]["resultCode"], "PermanentFailure");
+        assert_eq!(report.told_only, if batch_alerts { 0 } else { 2 });
+        assert_eq!(bench.sink.alerts.borrow().len(), alerts);
+    }
+}
+
+#[test]
+fn a_filter_suppresses_and_is_counted_by_its_id() {
+    let key = log_key("Abcdefgh12345678");
+    let closed = include_str!("../../rules/account-closed.yml");
+    let id = closed.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    bench.rules.push(RuleFile {
+        name: "f.yml".to_owned(),
+        text: format!(
+            "title: t\nid: 22222222-2222-4222-8222-222222222222\ndescription: d\nlogsource: {{product: aws, service: cloudtrail}}\n\
+             filter:\n  rules: [{id}]\n  selection:\n    recipientAccountId: '111122223333'\n  condition: not selection\n"
+        ),
+    });
+    let ran = bench.run(&[&key]);
+    assert_eq!((ran.report.suppressed, ran.alerts.len()), (1, 0));
+    assert_eq!(ran.report.suppressed_by["22222222-2222-4222-8222-222222222222"], 1);
+}
+
+#[test]
+fn a_removed_log_file_is_skipped_and_a_test_event_is_nothing() {
+    let mut payload = s3_event(&[&log_key("Abcdefgh12345678")]);
+    payload["Records"][0]["eventName"] = json!("ObjectRemoved:DeleteMarkerCreated");
+    let mut bench = Bench::new();
+    let pipeline = bench.pipeline();
+    let (report, _) = run_envelope(&pipeline, &payload);
+    assert_eq!(report.skipped_because["removed"], 1);
+    let (report, reply) = run_envelope(&pipeline, &json!({"Service": "Amazon S3", "Event": "s3:TestEvent"}));
+    assert_eq!((report.objects, reply.is_ok()), (0, true));
+}
+
+#[test]
+fn a_self_test_sends_one_marked_alert() {
+    let mut bench = Bench::new();
+    let (report, reply) = run_envelope(&bench.pipeline(), &json!({"action": "self-test"}));
+    assert!(reply.is_ok());
+    assert_eq!(report.alerts, 1);
+    let alerts = bench.sink.alerts.borrow();
+    assert_eq!(alerts[0].subject, "[TEST] billing-watch self-test: nothing has happened");
+}
+
+#[test]
+fn the_metrics_line_has_the_reports_own_names() {
+    let key = log_key("Abcdefgh12345678");
+    let ran = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")])).run(&[&key]);
+    let line = billing_watch::metrics::emf_line(&ran.report, "watch", true, crate::support::now());
+    assert!(!line.contains('\n'));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let report = json!(ran.report);
+    let definitions = &line["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(definitions["Dimensions"], json!([["FunctionName"]]));
+    for metric in definitions["Metrics"].as_array().unwrap() {
+        let name = metric["Name"].as_str().unwrap();
+        assert!(!line[name].is_null(), "{name}");
+        if !["AlertDelay", "HandlingDelay", "ColdStart"].contains(&name) {
+            assert_eq!(line[name], report[name], "{name}");
+        }
+    }
+    assert_eq!(line["AlertDelay"], json!([420.0]));
+    assert_eq!(line["HandlingDelay"], json!([5.877]));
+    assert_eq!((&line["FunctionName"], &line["ColdStart"]), (&json!("watch"), &json!(1)));
+}

@@ -1,0 +1,348 @@
+//! The bundled pack against AWS's list of actions and against each rule's own tests; and what the
+//! user may add to it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use billing_watch::{
+    cloudtrail::{Record, Sources},
+    rules::{Level, Loaded, RuleFile, RulePack},
+};
+use serde_json::{Value, json};
+
+use crate::support::{CONSOLE, now, record};
+
+fn pack() -> RulePack {
+    RulePack::load(&[]).unwrap().pack
+}
+
+fn load(files: &[(&str, &str)]) -> Loaded {
+    let files: Vec<RuleFile> = files
+        .iter()
+        .map(|(name, text)| RuleFile {
+            name: (*name).to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect();
+    RulePack::load(&files).unwrap()
+}
+
+/// The titles of the rules that a record of these members matches.
+fn titles(pack: &RulePack, record: Value) -> Vec<String> {
+    pack.evaluate(&Record::from_value(record), now())
+        .map(|matched| matched.rules.iter().map(|rule| rule.title.clone()).collect())
+        .unwrap_or_default()
+}
+
+/// `event_source`, `event_name`, `required`, `effect`, `level` of each line.
+pub(crate) fn billing_events() -> Vec<BTreeMap<String, String>> {
+    let text = include_str!("../data/billing-events.tsv");
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split('\t').collect();
+    lines
+        .map(|line| {
+            let fields = line.split('\t').map(str::to_owned);
+            names.iter().map(|name| (*name).to_owned()).zip(fields).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_billing_event_is_covered_by_a_rule_of_its_level() {
+    let pack = pack();
+    let events = billing_events();
+    assert_eq!(events.len(), 172);
+    for event in events {
+        let mut record = json!({
+            "eventSource": event["event_source"],
+            "eventName": event["event_name"],
+        });
+        if event["event_name"] == "PasswordUpdated" {
+            record["userIdentity"] = json!({"type": "Root"});
+        }
+        let matched = pack.evaluate(&Record::from_value(record), now());
+        let matched = matched.unwrap_or_else(|| panic!("no rule for {event:?}"));
+        assert_eq!(matched.level.as_str(), event["level"], "{event:?}");
+        assert_eq!(matched.rules.len(), 1, "{event:?}");
+    }
+}
+
+#[test]
+fn every_rule_passes_the_tests_beside_it() {
+    let pack = pack();
+    for rule in pack.rules() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&rule.file);
+        let path = path.with_extension("tests.json");
+        let text = std::fs::read(&path).unwrap_or_else(|_| panic!("no {}", path.display()));
+        let tests: BTreeMap<String, Vec<Value>> = serde_json::from_slice(&text).unwrap();
+        for (kind, expected) in [("match", true), ("no_match", false)] {
+            assert!(!tests[kind].is_empty(), "{}: {kind}", rule.file);
+            for record in &tests[kind] {
+                let matched = titles(&pack, record.clone()).contains(&rule.title);
+                assert_eq!(matched, expected, "{}: {kind} {record}", rule.file);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_rule_says_why_it_matters_and_what_to_do() {
+    let pack = pack();
+    let count = pack.rules().count();
+    assert!((20..=35).contains(&count), "{count} rules");
+    for rule in pack.rules() {
+        let file = &rule.file;
+        assert!(rule.description.len() > 60, "{file}: description");
+        assert!((2..=5).contains(&rule.response.len()), "{file}: response");
+        assert!(!rule.false_positives.is_empty(), "{file}: falsepositives");
+        assert!(!rule.references.is_empty(), "{file}: references");
+        assert!(rule.tags.iter().any(|tag| tag.starts_with("attack.")), "{file}: tags");
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(text.contains("author: billing-watch"), "{file}: author");
+    }
+}
+
+#[test]
+fn the_rule_for_unknown_actions_knows_every_known_name() {
+    let pack = pack();
+    for event in billing_events() {
+        let record = json!({
+            "eventSource": event["event_source"],
+            "eventName": event["event_name"],
+        });
+        let titles = titles(&pack, record);
+        assert!(!titles.contains(&"Unknown action on billing data".to_owned()), "{event:?}");
+    }
+}
+
+#[test]
+fn the_pack_names_its_sources_so_that_most_records_need_no_parsing() {
+    let Sources::Only(names) = pack().sources() else {
+        panic!("some rule names no source");
+    };
+    assert!(names.contains(CONSOLE));
+    assert!(!names.contains("s3.amazonaws.com"));
+    assert_eq!(names.len(), 13);
+}
+
+#[test]
+fn sources_and_names_match_without_regard_to_case() {
+    let titles = titles(
+        &pack(),
+        json!({"eventSource": "BillingConsole.AmazonAWS.com", "eventName": "closeACCOUNT"}),
+    );
+    assert_eq!(titles, ["AWS account closed"]);
+}
+
+const OWN_RULE: &str = "\
+title: Bucket deleted
+id: 11111111-1111-4111-8111-111111111111
+logsource: {product: aws, service: cloudtrail}
+detection:
+  selection:
+    eventSource: s3.amazonaws.com
+    eventName: DeleteBucket
+  condition: selection
+level: high
+";
+
+#[test]
+fn a_rule_of_ones_own_is_added_and_logged() {
+    let loaded = load(&[("own.yml", OWN_RULE)]);
+    assert_eq!(loaded.rejected, []);
+    assert_eq!(
+        loaded.changes,
+        ["rule 11111111-1111-4111-8111-111111111111 `Bucket deleted` of own.yml added"]
+    );
+    let record = json!({"eventSource": "s3.amazonaws.com", "eventName": "DeleteBucket"});
+    assert_eq!(titles(&loaded.pack, record), ["Bucket deleted"]);
+    assert!(loaded.pack.sources().admit(Some(&json!("S3.amazonaws.com"))));
+}
+
+#[test]
+fn a_rule_with_a_bundled_id_replaces_it() {
+    let pack = pack();
+    let closed = pack.rules().find(|rule| rule.title == "AWS account closed").unwrap();
+    let text = OWN_RULE
+        .replace("11111111-1111-4111-8111-111111111111", &closed.id)
+        .replace("Bucket deleted", "Closing is fine here")
+        .replace("s3.amazonaws.com", CONSOLE)
+        .replace("DeleteBucket", "CloseAccount")
+        .replace("high", "low");
+    let loaded = load(&[("own.yml", &text)]);
+    assert!(loaded.changes[0].contains("replaces `AWS account closed`"));
+    let matched = loaded
+        .pack
+        .evaluate(&Record::from_value(record("CloseAccount", "e")), now())
+        .unwrap();
+    assert_eq!(matched.level, Level::Low);
+}
+
+#[test]
+fn a_broken_rule_is_left_out_with_file_line_and_remedy() {
+    let with = |from: &str, to: &str| OWN_RULE.replace(from, to);
+    for (text, expected) in [
+        (with("level: high", "level: hgih"), "own.yml:9: invalid level: 'hgih'; use informational, low, medium, high or critical"),
+        (with("level: high\n", ""), "own.yml: the rule has no level; add level: informational, low, medium, high or critical"),
+        (with("condition: selection", "condition: selectoin"), "own.yml:8: the condition names `selectoin`, which the file does not define; correct the name, or define it"),
+        (with("condition: selection", "condition: all of typo_*"), "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern"),
+        (with("condition: selection", "condition: 1 of typo_*"), "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern"),
+        (with("service: cloudtrail", "service: guardduty"), "own.yml:3: the rule is for other logs; set product: aws and service: cloudtrail"),
+        (with("id: 11111111-1111-4111-8111-111111111111", "id: seven"), "own.yml:2: no UUID as id; add one (uuidgen makes one), or a bundled rule's to replace it"),
+        (with("eventName: DeleteBucket", "eventName|expand: '%names%'"), "own.yml:4: a placeholder (modifier `expand`) has no value here; write the values out"),
+        (with("  selection:", "  timeframe: 5m\n  selection:"), "own.yml:5: a timeframe needs memory across records; remove it"),
+        (with("title: Bucket deleted\n", ""), "own.yml: Missing required field 'title'; add 'title'"),
+        (format!("{OWN_RULE}---\n{OWN_RULE}"), "own.yml: several documents in one file; give each a file of its own"),
+        (String::new(), "own.yml: no Sigma document in it; write one rule or one filter, or remove the file"),
+    ] {
+        let loaded = load(&[("good.yml", OWN_RULE), ("own.yml", &text)]);
+        let problems: Vec<String> = loaded.rejected.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, [expected], "{text}");
+        let record = json!({"eventSource": "s3.amazonaws.com", "eventName": "DeleteBucket"});
+        assert_eq!(titles(&loaded.pack, record), ["Bucket deleted"], "the good rule stays");
+    }
+}
+
+#[test]
+fn broken_yaml_names_its_line() {
+    for text in ["title: [", "title: a\n\tid: b", "title: a\ntitle: b\n", "just text", "- a list"] {
+        let loaded = load(&[("own.yml", text)]);
+        assert_eq!(loaded.rejected.len(), 1, "{text}");
+    }
+    let loaded = load(&[("own.yml", "title: a\nid: 'open\n")]);
+    assert!(loaded.rejected[0].line.is_some(), "{:?}", loaded.rejected);
+}
+
+#[test]
+fn the_same_id_twice_keeps_the_first_file() {
+    let loaded = load(&[("a.yml", OWN_RULE), ("b.yml", OWN_RULE)]);
+    assert_eq!(
+        loaded.rejected[0].to_string(),
+        "b.yml:2: the id of a.yml again; give it an id of its own (uuidgen makes one)"
+    );
+}
+
+#[test]
+fn a_broken_bundled_rule_stops_the_start() {
+    let broken = RuleFile {
+        name: "rules/broken.yml".to_owned(),
+        text: OWN_RULE.replace("level: high", "level: hgih"),
+    };
+    let error = RulePack::load_over(&[broken], &[]).unwrap_err();
+    assert_eq!((error.file.as_str(), error.line), ("rules/broken.yml", Some(9)));
+}
+
+#[test]
+fn a_rule_whose_sources_cannot_be_told_says_why_and_costs_the_shortcut() {
+    for (detection, why) in [
+        ("eventSource|endswith: .amazonaws.com", "its eventSource has a modifier"),
+        ("eventSource: '*.amazonaws.com'", "its eventSource has a wildcard"),
+        ("eventName: DeleteBucket", "it names no eventSource"),
+    ] {
+        let text = OWN_RULE.replace("eventSource: s3.amazonaws.com\n    eventName: DeleteBucket", detection);
+        let loaded = load(&[("own.yml", &text)]);
+        assert_eq!(loaded.pack.sources(), Sources::All, "{detection}");
+        let reasons: Vec<&str> = loaded
+            .pack
+            .rule_sources()
+            .filter_map(|(_, sources)| sources.err())
+            .collect();
+        assert_eq!(reasons, [why]);
+    }
+    let text = OWN_RULE.replace("condition: selection", "condition: not selection");
+    assert_eq!(load(&[("own.yml", &text)]).pack.sources(), Sources::All);
+}
+
+fn filter(rules: &str, more: &str) -> String {
+    format!(
+        "\
+title: Finance changes cards
+id: 22222222-2222-4222-8222-222222222222
+description: Finance owns the payment methods
+{more}logsource: {{product: aws, service: cloudtrail}}
+filter:
+  rules: {rules}
+  selection:
+    userIdentity.arn|contains: assumed-role/Finance/
+  condition: not selection
+"
+    )
+}
+
+fn closed_id() -> String {
+    pack()
+        .rules()
+        .find(|rule| rule.title == "AWS account closed")
+        .unwrap()
+        .id
+        .clone()
+}
+
+fn closing_by_finance() -> Record {
+    let mut record = record("CloseAccount", "e");
+    record["userIdentity"]["arn"] = json!("arn:aws:sts::111122223333:assumed-role/Finance/alice");
+    Record::from_value(record)
+}
+
+#[test]
+fn a_filter_takes_its_rules_out_and_no_others() {
+    let loaded = load(&[("f.yml", &filter(&format!("[{}]", closed_id()), ""))]);
+    assert_eq!(loaded.rejected, []);
+    assert!(loaded.changes[0].ends_with("because: Finance owns the payment methods"));
+    let matched = loaded.pack.evaluate(&closing_by_finance(), now()).unwrap();
+    assert_eq!(matched.rules, []);
+    assert_eq!(matched.filters, ["22222222-2222-4222-8222-222222222222"]);
+    let others = Record::from_value(record("CloseAccount", "e"));
+    assert_eq!(loaded.pack.evaluate(&others, now()).unwrap().rules.len(), 1);
+}
+
+#[test]
+fn a_filter_works_through_its_last_day_and_then_no_more() {
+    for (date, suppresses) in [("2026-03-02", true), ("2026-03-01", false)] {
+        let text = filter(&format!("[{}]", closed_id()), &format!("expires: {date}\n"));
+        let loaded = load(&[("f.yml", &text)]);
+        assert_eq!(loaded.rejected, []);
+        let matched = loaded.pack.evaluate(&closing_by_finance(), now()).unwrap();
+        assert_eq!(matched.rules.is_empty(), suppresses, "{date}");
+        assert_eq!(matched.expired_filters.is_empty(), suppresses, "{date}");
+        assert_eq!(loaded.pack.expired_filters(now()).count(), usize::from(!suppresses));
+    }
+}
+
+#[test]
+fn a_filter_that_could_silence_everything_is_refused() {
+    let id = closed_id();
+    let good = filter(&format!("[{id}]"), "");
+    for (text, expected) in [
+        (filter("any", ""), "does not name its rules"),
+        (filter("[]", ""), "does not name its rules"),
+        (good.replace(&format!("  rules: [{id}]\n"), ""), "does not name its rules"),
+        (good.replace("condition: not selection", "condition: selection"), "must read `not <selection>`"),
+        (good.replace("condition: not selection", "condition: not 1 of selection_*"), "fits no detection"),
+        (good.replace("condition: not selection", "condition: not other"), "does not define"),
+        (good.replace("description: Finance owns the payment methods\n", ""), "without a reason"),
+        (filter("[33333333-3333-4333-8333-333333333333]", ""), "which does not exist"),
+        (filter(&format!("[{id}]"), "expires: soon\n"), "`expires` is not a date"),
+    ] {
+        let loaded = load(&[("f.yml", &text)]);
+        assert_eq!(loaded.rejected.len(), 1, "{text}");
+        assert!(loaded.rejected[0].to_string().contains(expected), "{}", loaded.rejected[0]);
+        assert_eq!(loaded.pack.evaluate(&closing_by_finance(), now()).unwrap().rules.len(), 1);
+    }
+}
+
+#[test]
+fn the_example_filters_load() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/filters");
+    let files: Vec<RuleFile> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| RuleFile {
+            name: path.display().to_string(),
+            text: std::fs::read_to_string(&path).unwrap(),
+        })
+        .collect();
+    assert!(files.len() >= 2);
+    let loaded = RulePack::load(&files).unwrap();
+    assert_eq!(loaded.rejected, []);
+    assert_eq!(loaded.changes.len(), files.len());
+}

@@ -1,0 +1,343 @@
+//! Log files, records, and stores and sinks that live in memory.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    io::Write as _,
+    sync::Arc,
+};
+
+use billing_watch::{
+    alert::Alert,
+    cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step},
+    envelope::{Envelope, ObjectRef},
+    ledger::{Ledger, MemoryLedger},
+    pipeline::{
+        AlertSink, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError, StoreErrorKind,
+    },
+    report::Report,
+    rules::{Level, RuleFile, RulePack},
+};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+pub(crate) const BUCKET: &str = "example-trail-logs";
+pub(crate) const CONSOLE: &str = "billingconsole.amazonaws.com";
+
+/// The time of every test: seven minutes after the records of [`record`].
+pub(crate) fn now() -> Timestamp {
+    "2026-03-02T16:51:04Z".parse().unwrap()
+}
+
+/// The key of a log file as CloudTrail names it; `name` makes it unique.
+pub(crate) fn log_key(name: &str) -> String {
+    format!(
+        "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/\
+         111122223333_CloudTrail_us-east-1_20260302T1650Z_{name}.json.gz"
+    )
+}
+
+/// A billing console record by the root user.
+pub(crate) fn record(event_name: &str, event_id: &str) -> Value {
+    json!({
+        "eventVersion": "1.08",
+        "userIdentity": {
+            "type": "Root",
+            "principalId": "111122223333",
+            "arn": "arn:aws:iam::111122223333:root",
+            "accountId": "111122223333",
+            "accessKeyId": "ASIAEXAMPLEROOTKEY00",
+        },
+        "eventTime": "2026-03-02T16:44:04Z",
+        "eventSource": CONSOLE,
+        "eventName": event_name,
+        "awsRegion": "us-east-1",
+        "sourceIPAddress": "203.0.113.7",
+        "userAgent": "Mozilla/5.0",
+        "requestParameters": null,
+        "responseElements": null,
+        "eventID": event_id,
+        "readOnly": false,
+        "eventType": "AwsConsoleAction",
+        "recipientAccountId": "111122223333",
+    })
+}
+
+/// [`record`] with members replaced or added.
+pub(crate) fn record_with(event_name: &str, event_id: &str, members: Value) -> Value {
+    let mut record = record(event_name, event_id);
+    let Value::Object(members) = members else {
+        panic!("members must be an object");
+    };
+    record.as_object_mut().unwrap().extend(members);
+    record
+}
+
+/// Who acts in most tests that need a second actor.
+pub(crate) fn finance_role() -> Value {
+    json!({
+        "type": "AssumedRole",
+        "principalId": "AROAEXAMPLE:alice",
+        "arn": "arn:aws:sts::111122223333:assumed-role/Finance/alice",
+        "accountId": "111122223333",
+        "accessKeyId": "ASIAEXAMPLEFINANCE00",
+        "sessionContext": {"attributes": {"mfaAuthenticated": "true"}},
+    })
+}
+
+/// A record that no rule is about.
+pub(crate) fn noise(number: usize) -> Value {
+    json!({
+        "eventVersion": "1.08",
+        "eventTime": "2026-03-02T16:44:04Z",
+        "eventSource": "s3.amazonaws.com",
+        "eventName": "GetObject",
+        "eventID": format!("noise-{number}"),
+        "recipientAccountId": "111122223333",
+    })
+}
+
+pub(crate) fn log_file(records: &[Value]) -> Vec<u8> {
+    json!({"Records": records}).to_string().into_bytes()
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn gzip_log(records: &[Value]) -> Vec<u8> {
+    gzip(&log_file(records))
+}
+
+/// What a scan gave.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Scanned {
+    pub(crate) records: Vec<Value>,
+    pub(crate) end: Result<(), ScanError>,
+}
+
+/// Runs a scan over `body` in pieces of the given sizes, over and over.
+pub(crate) fn run_scan(mut scan: Scan, body: &[u8], sizes: &[usize]) -> Scanned {
+    let mut chunks = VecDeque::new();
+    let mut sizes = sizes.iter().cycle();
+    let mut rest = Bytes::copy_from_slice(body);
+    while !rest.is_empty() {
+        let size = (*sizes.next().unwrap_or(&rest.len())).clamp(1, rest.len());
+        chunks.push_back(rest.split_to(size));
+    }
+    let mut records = Vec::new();
+    let end = loop {
+        match scan.next_step() {
+            Ok(Step::Record(record)) => records.push(record.as_value().clone()),
+            Ok(Step::NeedInput) => match chunks.pop_front() {
+                Some(chunk) => scan.feed(chunk),
+                None => scan.end_of_input(),
+            },
+            Ok(Step::Done) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    Scanned { records, end }
+}
+
+/// Scans with the probe and without, asserts that both agree, and gives their result.
+pub(crate) fn scan_both(
+    body: &[u8],
+    sources: &Sources,
+    limits: ScanLimits,
+    sizes: &[usize],
+) -> Scanned {
+    let sources = Arc::new(sources.clone());
+    let with_probe = run_scan(Scan::new(Arc::clone(&sources), limits), body, sizes);
+    let without = run_scan(Scan::without_probe(sources, limits), body, sizes);
+    assert_eq!(with_probe, without, "the probe must change nothing");
+    without
+}
+
+/// Objects in memory; reading can be made to fail by name.
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+    pub(crate) opened: RefCell<Vec<String>>,
+}
+
+pub(crate) struct MemoryBody(VecDeque<Bytes>);
+
+impl LogStore for MemoryStore {
+    type Body = MemoryBody;
+
+    async fn open(&self, object: &ObjectRef) -> Result<MemoryBody, StoreError> {
+        self.opened.borrow_mut().push(object.key.clone());
+        let body = self.objects.get(&object.key).ok_or_else(|| StoreError {
+            kind: StoreErrorKind::Missing,
+            message: "NoSuchKey".to_owned(),
+        })?;
+        let chunks = body.chunks(4096).map(Bytes::copy_from_slice).collect();
+        Ok(MemoryBody(chunks))
+    }
+}
+
+impl LogBody for MemoryBody {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.pop_front())
+    }
+}
+
+/// Alerts in memory; the first `refusals` are refused.
+#[derive(Default)]
+pub(crate) struct MemorySink {
+    pub(crate) alerts: RefCell<Vec<Alert>>,
+    pub(crate) refusals: RefCell<usize>,
+}
+
+impl AlertSink for &MemorySink {
+    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+        if *self.refusals.borrow() > 0 {
+            *self.refusals.borrow_mut() -= 1;
+            return Err(SinkError {
+                message: "no such topic".to_owned(),
+                retryable: false,
+            });
+        }
+        let mut alerts = self.alerts.borrow_mut();
+        alerts.push(alert.clone());
+        Ok(format!("message-{}", alerts.len()))
+    }
+}
+
+/// A whole pipeline in memory.
+pub(crate) struct Bench {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Vec<RuleFile>,
+    pub(crate) store: MemoryStore,
+    pub(crate) sink: MemorySink,
+}
+
+pub(crate) type MemoryPipeline<'a> =
+    Pipeline<MemoryStore, &'a MemorySink, MemoryLedger, fn() -> Timestamp>;
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self {
+            settings: Settings {
+                watched: Sources::only([CONSOLE]),
+                minimum_level: Level::Medium,
+                batch_alerts: false,
+                withhold_values: true,
+                limits: ScanLimits::default(),
+            },
+            rules: Vec::new(),
+            store: MemoryStore::default(),
+            sink: MemorySink::default(),
+        }
+    }
+
+    pub(crate) fn with_object(mut self, key: &str, body: Vec<u8>) -> Self {
+        self.store.objects.insert(key.to_owned(), body);
+        self
+    }
+
+    /// Takes the objects out of the bench into a pipeline that can be run again and again.
+    pub(crate) fn pipeline(&mut self) -> MemoryPipeline<'_> {
+        Pipeline::new(
+            std::mem::take(&mut self.store),
+            &self.sink,
+            Ledger::new(MemoryLedger::default(), SignedDuration::from_secs(65)),
+            RulePack::load(&self.rules).unwrap().pack,
+            self.settings.clone(),
+            now,
+        )
+    }
+
+    /// Handles one S3 event that names `keys`; gives the report, the reply and the alerts.
+    pub(crate) fn run(mut self, keys: &[&str]) -> Ran {
+        let envelope = s3_event(keys);
+        let (report, reply) = run_envelope(&self.pipeline(), &envelope);
+        Ran {
+            report,
+            reply,
+            alerts: self.sink.alerts.into_inner(),
+        }
+    }
+}
+
+pub(crate) struct Ran {
+    pub(crate) report: Report,
+    pub(crate) reply: Result<Value, billing_watch::envelope::InvocationError>,
+    pub(crate) alerts: Vec<Alert>,
+}
+
+pub(crate) fn run_envelope(
+    pipeline: &MemoryPipeline<'_>,
+    payload: &Value,
+) -> (Report, Result<Value, billing_watch::envelope::InvocationError>) {
+    let envelope = Envelope::parse(payload).unwrap();
+    let (report, outcomes) = block_on(pipeline.handle(&envelope, "test-invocation"));
+    assert_identities(&report);
+    let reply = envelope.respond(&outcomes, json!(report));
+    (report, reply)
+}
+
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// The sums that hold for every report.
+pub(crate) fn assert_identities(report: &Report) {
+    assert_eq!(
+        report.objects,
+        report.scanned + report.skipped + report.failed,
+        "{report:?}"
+    );
+    assert_eq!(
+        report.findings,
+        report.below_level
+            + report.suppressed
+            + report.unwatched
+            + report.told_only
+            + report.duplicate
+            + report.published
+            + report.failed_findings,
+        "{report:?}"
+    );
+}
+
+/// An S3 notification of newly created objects.
+pub(crate) fn s3_event(keys: &[&str]) -> Value {
+    let records: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            json!({
+                "eventVersion": "2.1",
+                "eventSource": "aws:s3",
+                "awsRegion": "us-east-1",
+                "eventTime": "2026-03-02T16:50:58.123Z",
+                "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": BUCKET}, "object": {"key": form_encode(key), "size": 1024}},
+            })
+        })
+        .collect();
+    json!({"Records": records})
+}
+
+/// As S3 encodes keys in notifications.
+pub(crate) fn form_encode(key: &str) -> String {
+    key.bytes()
+        .map(|byte| match byte {
+            b' ' => "+".to_owned(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'*' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
