@@ -5,7 +5,7 @@ use std::{borrow::Cow, path::Path, time::Duration};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::{
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
 };
 use aws_sdk_sns::types::MessageAttributeValue;
@@ -102,7 +102,7 @@ impl Clients {
             .into_paginator()
             .send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| RulesError::new(&place, &chain(&error)))?;
+            let page = page.map_err(|error| RulesError::new(&place, &told(&error)))?;
             for object in page.contents() {
                 let key = object.key().unwrap_or_default();
                 if !is_rule_name(key) {
@@ -125,7 +125,7 @@ impl Clients {
 
     async fn read_text(&self, bucket: &str, key: &str) -> Result<String, String> {
         let object = self.s3.get_object().bucket(bucket).key(key).send().await;
-        let body = object.map_err(|error| chain(&error))?.body;
+        let body = object.map_err(|error| told(&error))?.body;
         let bytes = body.collect().await.map_err(|error| chain(&error))?;
         // A file that is not UTF-8 is refused with the others that are broken, by its YAML.
         Ok(String::from_utf8_lossy(&bytes.into_bytes()).into_owned())
@@ -251,7 +251,7 @@ impl AlertSink for SnsAlertSink {
             Ok(output) => Ok(output.message_id.unwrap_or_default()),
             Err(error) => Err(SinkError {
                 retryable: is_retryable(&error),
-                message: chain(&error),
+                message: told(&error),
             }),
         }
     }
@@ -278,7 +278,7 @@ where
     };
     StoreError {
         kind,
-        message: chain(error),
+        message: told(error),
     }
 }
 
@@ -293,7 +293,28 @@ fn is_retryable<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     }
 }
 
-/// An error with all its causes, which the SDK's own text leaves out.
-fn chain<E: std::error::Error>(error: E) -> String {
-    DisplayErrorContext(error).to_string()
+/// A service's own words, or else an error with all its causes, which the SDK's text leaves out.
+/// The SDK's full context would bring response bodies into the log.
+fn told<E>(error: &SdkError<E>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => chain(error),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
 }

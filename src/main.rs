@@ -61,11 +61,12 @@ fn main() -> ExitCode {
                 .with_current_span(true)
                 .with_span_list(false),
         )
-        // The runtime logs every error that a handler returns; they are logged where they occur.
+        // The runtime logs every error that a handler returns; they are logged where they occur, and
+        // a panic has its own line from the default hook.
         .with(
             Targets::new()
                 .with_default(LevelFilter::INFO)
-                .with_target("lambda_runtime::layers::api_response", LevelFilter::OFF),
+                .with_target("lambda_runtime::layers::panic", LevelFilter::OFF),
         )
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()

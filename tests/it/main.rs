@@ -8,7 +8,9 @@
 mod alerts;
 mod bad_input;
 mod config;
+mod end_to_end;
 mod envelopes;
+mod lambda;
 mod ledger;
 mod pipeline;
 mod rules;

@@ -1,0 +1,18 @@
+"""moto as S3, SNS and SQS on a free loopback port, for tests, the demo and measurements.
+
+Prints its address on a line of its own, and ends when its standard input does: whoever started it
+can't leave it behind, not even when killed.
+"""
+
+import logging
+import sys
+
+from moto.server import ThreadedMotoServer
+
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+host, port = server.get_host_and_port()
+print(f"http://{host}:{port}", flush=True)
+sys.stdin.read()
+server.stop()
