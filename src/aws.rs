@@ -159,8 +159,8 @@ fn read_directory(directory: &Path) -> Result<Vec<RuleFile>, RulesError> {
         if path.is_dir() {
             files.extend(read_directory(&path)?);
         } else if is_rule_name(&name) {
-            let bytes = std::fs::read(&path)
-                .map_err(|error| RulesError::new(&name, &error.to_string()))?;
+            let bytes =
+                std::fs::read(&path).map_err(|error| RulesError::new(&name, &error.to_string()))?;
             let text = String::from_utf8_lossy(&bytes).into_owned();
             files.push(RuleFile { name, text });
         }
@@ -169,7 +169,9 @@ fn read_directory(directory: &Path) -> Result<Vec<RuleFile>, RulesError> {
 }
 
 fn is_rule_name(name: &str) -> bool {
-    [".yml", ".yaml"].iter().any(|ending| name.ends_with(ending))
+    [".yml", ".yaml"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 /// Log files in S3.
@@ -205,13 +207,10 @@ impl LogStore for S3LogStore {
 
 impl LogBody for S3Body {
     async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        self.stream
-            .try_next()
-            .await
-            .map_err(|error| StoreError {
-                kind: StoreErrorKind::Other,
-                message: chain(&error),
-            })
+        self.stream.try_next().await.map_err(|error| StoreError {
+            kind: StoreErrorKind::Other,
+            message: chain(&error),
+        })
     }
 }
 
@@ -233,9 +232,10 @@ impl AlertSink for SnsAlertSink {
         for attribute in &alert.attributes {
             let (data_type, value) = match &attribute.value {
                 AttributeValue::One(value) => ("String", Cow::Borrowed(value.as_str())),
-                AttributeValue::Many(values) => {
-                    ("String.Array", Cow::Owned(serde_json::json!(values).to_string()))
-                }
+                AttributeValue::Many(values) => (
+                    "String.Array",
+                    Cow::Owned(serde_json::json!(values).to_string()),
+                ),
             };
             let value = MessageAttributeValue::builder()
                 .data_type(data_type)

@@ -12,6 +12,8 @@ use crate::{
 const BILLING_FAMILY: &str = "billing-family";
 /// What is watched unless the operator says otherwise.
 const BILLING_CONSOLE: &str = "billingconsole.amazonaws.com";
+/// The end of a FIFO topic's name, which SNS demands in lower case.
+const FIFO_ENDING: &str = ".fifo";
 /// Default cap on an object's expanded size.
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
@@ -96,7 +98,9 @@ impl Config {
             "ALERT_TOPIC_ARN",
             "the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME",
         );
-        let alert_region = topic_region(&alert_topic_arn).unwrap_or_default().to_owned();
+        let alert_region = topic_region(&alert_topic_arn)
+            .unwrap_or_default()
+            .to_owned();
         if !alert_topic_arn.is_empty() && alert_region.is_empty() {
             reader.problem(format!(
                 "ALERT_TOPIC_ARN is `{}`; set it to the ARN of a standard SNS topic (a FIFO topic \
@@ -199,7 +203,11 @@ impl<R: Fn(&str) -> Option<String>> Reader<R> {
             .unwrap_or_else(|| BILLING_CONSOLE.to_owned());
         let mut names = BTreeSet::new();
         let mut family = false;
-        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for name in text
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
             if name.eq_ignore_ascii_case(BILLING_FAMILY) {
                 family = true;
             } else if is_source(name) {
@@ -232,7 +240,7 @@ fn topic_region(arn: &str) -> Option<&str> {
                 && !region.is_empty()
                 && crate::cloudtrail::is_account_id(account)
                 && !name.is_empty()
-                && !name.ends_with(".fifo") =>
+                && !name.ends_with(FIFO_ENDING) =>
         {
             Some(region)
         }
@@ -244,7 +252,10 @@ fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(format!("`{}` is neither true nor false", text.escape_default())),
+        _ => Err(format!(
+            "`{}` is neither true nor false",
+            text.escape_default()
+        )),
     }
 }
 

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 const NESTING: usize = 8;
 /// What CloudTrail writes to a topic to see whether it may.
 const CLOUDTRAIL_VALIDATION: &str = "CloudTrail validation message.";
+/// The end of a FIFO queue's name, which SQS demands in lower case.
+const FIFO_ENDING: &str = ".fifo";
 /// Most characters of an unknown text that an error quotes.
 const QUOTED_CHARACTERS: usize = 120;
 /// Most failures that an error message spells out.
@@ -199,8 +201,10 @@ impl Envelope {
         let parts = || self.deliveries.iter().zip(outcomes);
         match &self.reply {
             Reply::Report | Reply::SelfTest => {
-                let failures: Vec<&Failure> =
-                    outcomes.iter().flat_map(|outcome| &outcome.failures).collect();
+                let failures: Vec<&Failure> = outcomes
+                    .iter()
+                    .flat_map(|outcome| &outcome.failures)
+                    .collect();
                 if failures.is_empty() {
                     Ok(report)
                 } else {
@@ -247,7 +251,7 @@ impl Envelope {
         for message in messages {
             // Without an id the message can't be reported as failed by itself.
             let id = text(message, "messageId").ok_or_else(|| incomplete("messageId"))?;
-            fifo |= text(message, "eventSourceARN").is_some_and(|arn| arn.ends_with(".fifo"));
+            fifo |= text(message, "eventSourceARN").is_some_and(|arn| arn.ends_with(FIFO_ENDING));
             let mut delivery = Delivery {
                 id: id.to_owned(),
                 ..Delivery::default()
@@ -406,7 +410,8 @@ impl InvocationError {
             .collect::<Vec<_>>()
             .join("; ");
         if failures.len() > SPELLED_FAILURES {
-            message += &format!("; and {} more", failures.len() - SPELLED_FAILURES);
+            let more = failures.len() - SPELLED_FAILURES;
+            message = format!("{message}; and {more} more");
         }
         Self {
             error_type: shared.unwrap_or("SeveralFailures"),
@@ -544,12 +549,20 @@ fn batch_tasks(value: &Value) -> Result<&Vec<Value>, EnvelopeError> {
 }
 
 fn task_result(id: &str, outcome: &DeliveryOutcome) -> Value {
-    let code = match outcome.failures.iter().map(|failure| failure.retryable).max() {
+    let code = match outcome
+        .failures
+        .iter()
+        .map(|failure| failure.retryable)
+        .max()
+    {
         None => "Succeeded",
         Some(true) => "TemporaryFailure",
         Some(false) => "PermanentFailure",
     };
-    let failures = outcome.failures.iter().map(|failure| failure.message.as_str());
+    let failures = outcome
+        .failures
+        .iter()
+        .map(|failure| failure.message.as_str());
     let told = (!outcome.told.is_empty()).then_some(outcome.told.as_str());
     let result: String = failures
         .chain(told)

@@ -168,7 +168,10 @@ impl<S: LedgerStore> Ledger<S> {
         match self.store.replace(&ticket.key, &ticket.tag, &entry).await? {
             Written::Yes(_) => Ok(()),
             Written::Conflict => Err(LedgerError {
-                message: format!("the claim on {} ran out before its alert was sent", ticket.key),
+                message: format!(
+                    "the claim on {} ran out before its alert was sent",
+                    ticket.key
+                ),
             }),
         }
     }
@@ -185,9 +188,10 @@ impl<S: LedgerStore> Ledger<S> {
 
 /// The ledger's key of a record: its date and event id, or a hash where that id can't be a name.
 pub fn record_key(record: &Record) -> String {
-    let date = record
-        .event_time()
-        .map_or_else(|| "undated".to_owned(), |time| time.strftime("%Y/%m/%d").to_string());
+    let date = record.event_time().map_or_else(
+        || "undated".to_owned(),
+        |time| time.strftime("%Y/%m/%d").to_string(),
+    );
     let is_name = |id: &&str| {
         id.len() <= EVENT_ID_CHARACTERS
             && id

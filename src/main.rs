@@ -120,7 +120,10 @@ impl Function {
     async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, InvocationError> {
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
         let (mut report, response) = match Envelope::parse(&event.payload) {
-            Ok(envelope) => self.handle_envelope(&envelope, &event.context.request_id).await,
+            Ok(envelope) => {
+                self.handle_envelope(&envelope, &event.context.request_id)
+                    .await
+            }
             Err(error) => {
                 let failure = logged("UnknownEnvelope", error.to_string());
                 let report = Report {

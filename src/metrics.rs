@@ -19,7 +19,11 @@ pub fn emf_line(report: &Report, function_name: &str, cold_start: bool, now: Tim
         members.insert(name.to_owned(), value);
     };
     for (name, count) in report.counters() {
-        let unit = if name.ends_with("Bytes") { "Bytes" } else { "Count" };
+        let unit = if name.ends_with("Bytes") {
+            "Bytes"
+        } else {
+            "Count"
+        };
         add(name, unit, json!(count));
     }
     add("ColdStart", "Count", json!(u8::from(cold_start)));

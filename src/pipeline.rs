@@ -215,7 +215,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                 Err(error) => {
                     tracing::error!(%error, "self-test alert not accepted");
                     let failure = sink_failure("the self-test alert", &error);
-                    outcomes.iter_mut().for_each(|outcome| outcome.failures.push(failure.clone()));
+                    for outcome in &mut outcomes {
+                        outcome.failures.push(failure.clone());
+                    }
                 }
             }
         }
@@ -297,9 +299,7 @@ enum ReadEnd {
     Failed(Failure),
 }
 
-impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp>
-    ObjectWork<'_, S, A, L, C>
-{
+impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork<'_, S, A, L, C> {
     fn object(&self) -> &ObjectRef {
         &self.job.mention.object
     }
@@ -457,7 +457,10 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp>
     async fn claim(&mut self, findings: Vec<Finding>) -> Vec<(Finding, Ticket)> {
         let mut by_key: HashMap<String, Finding> = HashMap::new();
         for finding in findings {
-            if by_key.insert(record_key(&finding.record), finding).is_some() {
+            if by_key
+                .insert(record_key(&finding.record), finding)
+                .is_some()
+            {
                 self.outcome.report.duplicate += 1;
             }
         }
@@ -537,7 +540,11 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp>
 
     fn finish(&mut self, read: ReadEnd) {
         for (event, count) in &self.unwatched {
-            tracing::warn!(event, count, "findings of a source that EVENT_SOURCES does not watch");
+            tracing::warn!(
+                event,
+                count,
+                "findings of a source that EVENT_SOURCES does not watch"
+            );
         }
         match read {
             ReadEnd::Scanned => {}

@@ -86,7 +86,10 @@ impl Report {
             *self.suppressed_by.entry(filter.clone()).or_default() += count;
         }
         extend_bounded(&mut self.alert_delay_seconds, &other.alert_delay_seconds);
-        extend_bounded(&mut self.handling_delay_seconds, &other.handling_delay_seconds);
+        extend_bounded(
+            &mut self.handling_delay_seconds,
+            &other.handling_delay_seconds,
+        );
     }
 
     /// Every counter with its name, in a fixed order.

@@ -117,7 +117,6 @@ impl AttributeValue {
     }
 }
 
-
 /// The order in which alerts name findings, whatever order the file had.
 pub(crate) fn order(finding: &Finding) -> impl Ord + '_ {
     let record = &finding.record;
@@ -184,9 +183,7 @@ pub fn self_test(now: Timestamp) -> Alert {
         ),
         attributes: vec![Attribute {
             name: "level",
-            value: AttributeValue::Many(
-                Level::ALL.iter().map(|level| level.to_string()).collect(),
-            ),
+            value: AttributeValue::Many(Level::ALL.iter().map(ToString::to_string).collect()),
         }],
     }
 }
@@ -220,7 +217,7 @@ fn subject(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
         count => format!(" and {} more", count - 1),
     };
     let account = affected_account(record, context.file_account)
-        .map_or_else(|| "an unknown account".to_owned(), |account| account);
+        .unwrap_or_else(|| "an unknown account".to_owned());
     let place = if part.only {
         String::new()
     } else {
@@ -231,7 +228,10 @@ fn subject(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
     let event = record.text("eventName").unwrap_or("unnamed event");
     let others = format!("[{level}] {failed}{more} in {account} by {place}").len();
     let room = SUBJECT_CHARACTERS.saturating_sub(others);
-    let event = ascii(event, room.saturating_sub(actor.len().min(SUBJECT_ACTOR_CHARACTERS)));
+    let event = ascii(
+        event,
+        room.saturating_sub(actor.len().min(SUBJECT_ACTOR_CHARACTERS)),
+    );
     let actor = ascii(&actor, room.saturating_sub(event.len()));
     let subject = format!("[{level}] {failed}{event}{more} in {account} by {actor}{place}");
     ascii(&subject, SUBJECT_CHARACTERS)
@@ -255,14 +255,14 @@ fn actor_name(actor: &Actor<'_>) -> String {
             .invoked_by
             .or(actor.name)
             .map_or_else(|| "an AWS service".to_owned(), str::to_owned),
-        "AWSAccount" => actor
-            .account
-            .as_ref()
-            .map_or_else(|| "another account".to_owned(), |id| format!("account {id}")),
-        "Unknown" => actor
-            .name
-            .or(actor.access_key_id)
-            .map_or_else(|| "an unknown actor".to_owned(), |name| format!("unknown ({name})")),
+        "AWSAccount" => actor.account.as_ref().map_or_else(
+            || "another account".to_owned(),
+            |id| format!("account {id}"),
+        ),
+        "Unknown" => actor.name.or(actor.access_key_id).map_or_else(
+            || "an unknown actor".to_owned(),
+            |name| format!("unknown ({name})"),
+        ),
         other => named(other),
     }
 }

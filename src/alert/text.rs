@@ -75,7 +75,10 @@ pub(super) fn text(findings: &[Finding], context: &Context<'_>, part: Part) -> S
     let others: BTreeSet<&str> = top.rules[1..].iter().map(|rule| &*rule.title).collect();
     if findings.len() == 1 && !others.is_empty() {
         let others: Vec<&str> = others.into_iter().collect();
-        body.prose(&format!("Also matched: {}.", clean(&others.join(", "), 1000)));
+        body.prose(&format!(
+            "Also matched: {}.",
+            clean(&others.join(", "), 1000)
+        ));
     }
     body.text
 }
@@ -138,7 +141,10 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
     };
     let one = findings.len() == 1;
     let label = if one { "Event" } else { "Gravest" };
-    body.field(label, &format!("{} ({})", event_name(record), field("eventSource")));
+    body.field(
+        label,
+        &format!("{} ({})", event_name(record), field("eventSource")),
+    );
     body.field("Outcome", &outcome(record, context));
     body.field("Account", &accounts(record, context));
     body.field("Who", &who(&actor));
@@ -149,7 +155,10 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
         && actor.actor_type != "AWSService"
     {
         let service = clean(service, UNTRUSTED_CHARACTERS);
-        body.field("Through", &format!("{service}, an AWS service that acted on their behalf"));
+        body.field(
+            "Through",
+            &format!("{service}, an AWS service that acted on their behalf"),
+        );
     }
     let addresses: BTreeSet<&str> = findings
         .iter()
@@ -161,17 +170,27 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
     };
     body.field(
         "From",
-        &format!("{}{others}, Region {}", field("sourceIPAddress"), field("awsRegion")),
+        &format!(
+            "{}{others}, Region {}",
+            field("sourceIPAddress"),
+            field("awsRegion")
+        ),
     );
     body.field("Agent", &field("userAgent"));
     body.field("When", &when(record, context.now));
     if let Some(original) = record.corrects() {
         let original = clean(original, UNTRUSTED_CHARACTERS);
-        body.field("Note", &format!("correction of event {original}, sent by CloudTrail"));
+        body.field(
+            "Note",
+            &format!("correction of event {original}, sent by CloudTrail"),
+        );
     }
     if !record.unreadable().is_empty() {
         let members = clean(&record.unreadable().join(", "), UNTRUSTED_CHARACTERS);
-        body.field("Note", &format!("could not be read, see the log file: {members}"));
+        body.field(
+            "Note",
+            &format!("could not be read, see the log file: {members}"),
+        );
     }
 }
 
@@ -465,7 +484,11 @@ fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
         }
     }
     rules.sort_by_key(|rule| (std::cmp::Reverse(rule.level), rule.id.clone()));
-    debug_assert!(rules.first().is_some_and(|rule| rule.level >= Level::Informational));
+    debug_assert!(
+        rules
+            .first()
+            .is_some_and(|rule| rule.level >= Level::Informational)
+    );
     rules
 }
 

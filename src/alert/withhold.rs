@@ -95,10 +95,14 @@ fn is_plain(name: &str, text: &str) -> bool {
 
 /// A word in capitals with an underscore, or one of the plain states: not somebody's address.
 fn is_constant(text: &str) -> bool {
-    matches!(text, "SUCCEEDED" | "FAILED" | "SUCCESS" | "FAILURE" | "ENABLED" | "DISABLED")
-        || (text.contains('_')
-            && text.len() <= 64
-            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+    matches!(
+        text,
+        "SUCCEEDED" | "FAILED" | "SUCCESS" | "FAILURE" | "ENABLED" | "DISABLED"
+    ) || (text.contains('_')
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
 /// First letter and domain of a mail address, the last two digits of a phone number, else nothing.

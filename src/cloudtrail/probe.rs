@@ -66,8 +66,11 @@ impl Probe {
         {
             return Verdict::Doubt;
         }
-        let mut keep = unfinished_start(bytes, ESCAPE, ESCAPE.len() + 2)
-            .max(unfinished_start(bytes, KEY, KEY.len()));
+        let mut keep = unfinished_start(bytes, ESCAPE, ESCAPE.len() + 2).max(unfinished_start(
+            bytes,
+            KEY,
+            KEY.len(),
+        ));
         for at in KEY_FINDER.find_iter(bytes) {
             match value_behind(&bytes[at + KEY.len()..]) {
                 Value::Plain(value) if sources.may_admit(value) => return Verdict::Doubt,

@@ -186,9 +186,9 @@ impl Record {
             ACCOUNT_MEMBERS.contains(&key.to_ascii_lowercase().as_str())
                 && account(Some(value)).is_some()
         };
-        let in_request = self.get("requestParameters").and_then(|parameters| {
-            find(parameters, 2, &is_account)
-        });
+        let in_request = self
+            .get("requestParameters")
+            .and_then(|parameters| find(parameters, 2, &is_account));
         in_request
             .or_else(|| find(self.get("serviceEventDetails")?, DETAIL_DEPTH, &is_account))
             .and_then(|value| account(Some(value)))
@@ -298,7 +298,9 @@ fn find<'a>(
         .map(|(_, value)| value)
         .or_else(|| {
             let below = depth.checked_sub(1)?;
-            members.values().find_map(|value| find(value, below, wanted))
+            members
+                .values()
+                .find_map(|value| find(value, below, wanted))
         })
 }
 

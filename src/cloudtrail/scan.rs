@@ -211,7 +211,10 @@ impl Scan {
                 Reader::Probe { carried, .. } => *carried,
                 Reader::Splitter { .. } => 0,
             };
-            match self.inflate.fill(&mut self.current, &mut self.buffer[start..]) {
+            match self
+                .inflate
+                .fill(&mut self.current, &mut self.buffer[start..])
+            {
                 Ok(0) if !self.current.is_empty() || !self.input.is_empty() => {}
                 Ok(0) if !self.ended => return Ok(Step::NeedInput),
                 Ok(0) => {

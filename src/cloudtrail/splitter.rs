@@ -104,7 +104,9 @@ impl Splitter {
     /// Checks that the file may end here, and tells of what went wrong on the way.
     pub(super) fn finish(&mut self) -> Result<(), ScanError> {
         if self.place == Place::Start {
-            return Err(ScanError::NotJson { offset: self.offset });
+            return Err(ScanError::NotJson {
+                offset: self.offset,
+            });
         }
         if self.place != Place::End {
             return Err(ScanError::TruncatedJson {
@@ -134,7 +136,6 @@ impl Splitter {
             }
             (place, b' ' | b'\t' | b'\n' | b'\r') => place,
             (Place::Start, b'{') if matches!(self.mark_seen, 0 | 3) => Place::KeyOrEnd,
-            (Place::Start, b'[' | b'"' | b'0'..=b'9' | b'-') => return Err(ScanError::NoRecords),
             (Place::KeyOrEnd | Place::Key, b'"') => {
                 self.begin(Captured::TopKey, byte);
                 return Ok(None);
@@ -147,7 +148,9 @@ impl Splitter {
                 self.records_seen = true;
                 Place::RecordOrEnd
             }
-            (Place::RecordsValue, _) => return Err(ScanError::NoRecords),
+            (Place::RecordsValue, _) | (Place::Start, b'[' | b'"' | b'0'..=b'9' | b'-') => {
+                return Err(ScanError::NoRecords);
+            }
             (Place::MemberValue, _) if begins_value(byte) => {
                 self.begin(Captured::TopMember, byte);
                 return Ok(None);
@@ -226,7 +229,9 @@ impl Splitter {
             Captured::TopKey => {
                 let key = bytes.map(serde_json::from_slice::<serde::de::IgnoredAny>);
                 if let Some(Err(_)) = key {
-                    return Err(ScanError::NotJson { offset: self.offset });
+                    return Err(ScanError::NotJson {
+                        offset: self.offset,
+                    });
                 }
                 self.records_key =
                     bytes.is_some_and(|key| names_key(&key[1..key.len() - 1], b"Records"));
@@ -235,7 +240,9 @@ impl Splitter {
             }
             Captured::TopMember => {
                 if bytes.is_some_and(|value| !is_well_formed(value)) {
-                    return Err(ScanError::NotJson { offset: self.offset });
+                    return Err(ScanError::NotJson {
+                        offset: self.offset,
+                    });
                 }
                 self.place = Place::AfterMember;
                 Ok(None)
@@ -278,7 +285,10 @@ impl Splitter {
 }
 
 fn begins_value(byte: u8) -> bool {
-    matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
+    matches!(
+        byte,
+        b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
+    )
 }
 
 /// Whether the inside of a JSON string, still escaped, spells `key`.
@@ -444,18 +454,16 @@ impl CapturedValue {
     }
 
     /// Reads on in a string from `start`; says where it ended, behind its quote.
-    fn read_string(
-        &mut self,
-        bytes: &[u8],
-        start: usize,
-        members: &Members<'_>,
-    ) -> Option<usize> {
+    fn read_string(&mut self, bytes: &[u8], start: usize, members: &Members<'_>) -> Option<usize> {
         let mut at = start;
         if std::mem::take(&mut self.escaped) {
             at += 1;
         }
         loop {
-            match bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            match bytes
+                .get(at..)
+                .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+            {
                 None => {
                     self.escaped = at > bytes.len();
                     self.keep_string(&bytes[start.min(bytes.len())..], members);

@@ -3,8 +3,9 @@
 use jiff::civil::Date;
 use rsigma_eval::compile_rule;
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Detections, FilterRule, FilterRuleTarget, Level as SigmaLevel,
-    LintRule, LogSource, Modifier, Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
+    ConditionExpr, Detection, DetectionItem, Detections, FilterRule, FilterRuleTarget,
+    Level as SigmaLevel, LintRule, LogSource, Modifier, Severity, SigmaRule, lint_yaml_str,
+    parse_sigma_yaml,
 };
 
 use super::{Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem, sources};
@@ -92,7 +93,9 @@ fn refuse_near(file: &RuleFile, key: &str, message: &str, remedy: &str) -> RuleP
             .strip_prefix(key)
             .is_some_and(|rest| !key.is_empty() && rest.starts_with(':'))
     });
-    let line = at_key.map(|index| index + 1).or_else(|| lint_line(&file.text));
+    let line = at_key
+        .map(|index| index + 1)
+        .or_else(|| lint_line(&file.text));
     problem(file, line, message, remedy)
 }
 
@@ -171,7 +174,11 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<ReadyRule, RuleProblem
             level,
             description: one_line(rule.description.as_deref().unwrap_or_default()),
             response,
-            false_positives: rule.falsepositives.iter().map(|cause| one_line(cause)).collect(),
+            false_positives: rule
+                .falsepositives
+                .iter()
+                .map(|cause| one_line(cause))
+                .collect(),
             references: rule.references.clone(),
             tags: rule.tags.clone(),
             file: file.name.clone(),
@@ -270,13 +277,21 @@ fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<ReadyFilter, RuleP
 }
 
 fn uncompilable(file: &RuleFile, error: &str) -> RuleProblem {
-    refuse_near(file, "detection", error, "see the Sigma specification on detections")
+    refuse_near(
+        file,
+        "detection",
+        error,
+        "see the Sigma specification on detections",
+    )
 }
 
 fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> {
     let is_uuid = |id: &&str| {
         let groups: Vec<usize> = id.split('-').map(str::len).collect();
-        groups == [8, 4, 4, 4, 12] && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        groups == [8, 4, 4, 4, 12]
+            && id
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
     };
     id.filter(is_uuid).map(str::to_lowercase).ok_or_else(|| {
         refuse_near(
@@ -290,9 +305,13 @@ fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> 
 
 /// The evaluator ignores `logsource`, so a rule for other logs would be matched against CloudTrail's.
 fn check_logsource(file: &RuleFile, logsource: Option<&LogSource>) -> Result<(), RuleProblem> {
-    let Some(logsource) = logsource else { return Ok(()) };
+    let Some(logsource) = logsource else {
+        return Ok(());
+    };
     let fits = |value: &Option<String>, wanted: &str| {
-        value.as_deref().is_none_or(|value| value.eq_ignore_ascii_case(wanted))
+        value
+            .as_deref()
+            .is_none_or(|value| value.eq_ignore_ascii_case(wanted))
     };
     if fits(&logsource.product, "aws")
         && fits(&logsource.service, "cloudtrail")
@@ -342,12 +361,14 @@ fn check_selectors(
             .iter()
             .try_for_each(|part| check_selectors(file, part, detections)),
         ConditionExpr::Not(part) => check_selectors(file, part, detections),
-        ConditionExpr::Identifier(name) if !detections.named.contains_key(name) => Err(refuse_near(
-            file,
-            "condition",
-            &format!("the condition names `{name}`, which the file does not define"),
-            "correct the name, or define it",
-        )),
+        ConditionExpr::Identifier(name) if !detections.named.contains_key(name) => {
+            Err(refuse_near(
+                file,
+                "condition",
+                &format!("the condition names `{name}`, which the file does not define"),
+                "correct the name, or define it",
+            ))
+        }
         ConditionExpr::Identifier(_) => Ok(()),
         ConditionExpr::Selector { pattern, .. } => {
             if sources::selected(pattern, detections).is_empty() {

@@ -203,7 +203,12 @@ impl RulePack {
         let mut rules: BTreeMap<String, ReadyRule> = BTreeMap::new();
         for file in bundled {
             let check::Document::Rule(ready) = check::read(file)? else {
-                return Err(check::problem(file, None, "a filter in the bundled pack", "move it"));
+                return Err(check::problem(
+                    file,
+                    None,
+                    "a filter in the bundled pack",
+                    "move it",
+                ));
             };
             let id = ready.rule.id.clone();
             if let Some(other) = rules.insert(id, *ready) {
@@ -370,7 +375,11 @@ pub fn billing_family() -> Result<Vec<String>, RuleProblem> {
 fn bundled_files() -> Vec<RuleFile> {
     BUNDLED
         .files()
-        .filter(|file| file.path().extension().is_some_and(|ending| ending == "yml"))
+        .filter(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|ending| ending == "yml")
+        })
         .filter_map(|file| {
             Some(RuleFile {
                 name: format!("rules/{}", file.path().display()),

@@ -19,15 +19,13 @@ pub(super) fn sources_of(detections: &Detections) -> Result<Names, String> {
 
 fn of_condition(condition: &ConditionExpr, detections: &Detections) -> Result<Names, String> {
     match condition {
-        ConditionExpr::And(parts) => {
-            all(parts.iter().map(|part| of_condition(part, detections)))
-        }
+        ConditionExpr::And(parts) => all(parts.iter().map(|part| of_condition(part, detections))),
         ConditionExpr::Or(parts) => any(parts.iter().map(|part| of_condition(part, detections))),
         ConditionExpr::Not(_) => Err("its condition negates".to_owned()),
-        ConditionExpr::Identifier(name) => detections
-            .named
-            .get(name)
-            .map_or_else(|| Err(format!("it has no detection `{name}`")), of_detection),
+        ConditionExpr::Identifier(name) => detections.named.get(name).map_or_else(
+            || Err(format!("it has no detection `{name}`")),
+            of_detection,
+        ),
         ConditionExpr::Selector {
             quantifier,
             pattern,

@@ -34,7 +34,10 @@ fn attributes(alert: &Alert) -> Value {
 
 #[test]
 fn a_closed_account() {
-    let alert = alert_of(record("CloseAccount", "5923c499-063e-44ac-80fb-b40e5fc3a2d1"));
+    let alert = alert_of(record(
+        "CloseAccount",
+        "5923c499-063e-44ac-80fb-b40e5fc3a2d1",
+    ));
     insta::assert_snapshot!(alert.subject, @"[CRITICAL] CloseAccount in 111122223333 by root");
     insta::assert_snapshot!(alert.text, @r#"
     The root user called CloseAccount on account 111122223333, and it succeeded: AWS account closed.
@@ -160,7 +163,11 @@ fn a_group_lists_every_finding_with_the_gravest_on_top() {
     let alerts = alerts_of(&[
         record("SetContactAddress", "aaaa"),
         record("CloseAccount", "bbbb"),
-        record_with("SetPayInformation", "cccc", json!({"errorCode": "AccessDenied"})),
+        record_with(
+            "SetPayInformation",
+            "cccc",
+            json!({"errorCode": "AccessDenied"}),
+        ),
     ]);
     assert_eq!(alerts.len(), 1);
     insta::assert_snapshot!(alerts[0].subject, @"[CRITICAL] CloseAccount and 2 more in 111122223333 by root");
@@ -263,10 +270,16 @@ fn an_organizations_closure_names_the_member_account_everywhere() {
         bench.settings.watched =
             billing_watch::cloudtrail::Sources::only(["organizations.amazonaws.com"]);
         let alert = bench.run(&[&key]).alerts.remove(0);
-        assert!(alert.subject.contains(" in 444455556666 by "), "{}", alert.subject);
+        assert!(
+            alert.subject.contains(" in 444455556666 by "),
+            "{}",
+            alert.subject
+        );
         assert_eq!(attributes(&alert)["account"], "444455556666");
         assert!(
-            alert.text.contains("Account:  444455556666, by a call that was made in 111122223333"),
+            alert
+                .text
+                .contains("Account:  444455556666, by a call that was made in 111122223333"),
             "{}",
             alert.text
         );
@@ -280,20 +293,36 @@ fn a_failed_service_event_counts_as_failed() {
         "e",
         json!({"serviceEventDetails": {"status": {"state": "FAILED"}}}),
     ));
-    assert!(alert.subject.starts_with("[CRITICAL] failed CloseAccount"), "{}", alert.subject);
+    assert!(
+        alert.subject.starts_with("[CRITICAL] failed CloseAccount"),
+        "{}",
+        alert.subject
+    );
     assert_eq!(attributes(&alert)["outcome"], "failed");
 }
 
 #[test]
 fn late_and_corrected_records_say_so() {
-    let late = alert_of(record_with("CloseAccount", "e", json!({"addendum": {"reason": "DELIVERY_DELAY"}})));
-    assert!(late.text.contains("CloudTrail marks it as delivered late"), "{}", late.text);
+    let late = alert_of(record_with(
+        "CloseAccount",
+        "e",
+        json!({"addendum": {"reason": "DELIVERY_DELAY"}}),
+    ));
+    assert!(
+        late.text.contains("CloudTrail marks it as delivered late"),
+        "{}",
+        late.text
+    );
     let corrected = alert_of(record_with(
         "CloseAccount",
         "f",
         json!({"addendum": {"reason": "UPDATED_DATA", "originalEventID": "e"}}),
     ));
-    assert!(corrected.text.contains("correction of event e"), "{}", corrected.text);
+    assert!(
+        corrected.text.contains("correction of event e"),
+        "{}",
+        corrected.text
+    );
 }
 
 #[test]
@@ -359,7 +388,13 @@ fn aws_own_example_reads_well() {
         alert.subject,
         "[MEDIUM] SetContactAddress in 111122223333 by unknown (AIDACKCEVSQ6C2EXAMPLE)"
     );
-    assert!(alert.text.contains("2018-05-30 16:44:04 UTC (2833 days ago)"), "{}", alert.text);
+    assert!(
+        alert
+            .text
+            .contains("2018-05-30 16:44:04 UTC (2833 days ago)"),
+        "{}",
+        alert.text
+    );
     assert!(!alert.text.contains("Seattle") && !alert.text.contains("Washington"));
 }
 
@@ -376,14 +411,25 @@ fn nothing_of_a_record_reaches_the_reader_unescaped() {
             "addendum": {"reason": "UPDATED_DATA", "originalEventID": nasty},
         }),
     ));
-    assert!(alert.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", alert.subject);
+    assert!(
+        alert
+            .subject
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte)),
+        "{}",
+        alert.subject
+    );
     assert!(alert.subject.len() <= 99);
     for hidden in ['\u{202e}', '\u{0}', '\r', '\u{2028}', '\u{e0041}'] {
         assert!(!alert.text.contains(hidden), "{hidden:?}");
     }
     assert!(!alert.text.contains("http://evil"));
     assert!(!alert.text.contains("\nSubject: x"));
-    let command = alert.text.lines().find(|line| line.starts_with("Print it:")).unwrap();
+    let command = alert
+        .text
+        .lines()
+        .find(|line| line.starts_with("Print it:"))
+        .unwrap();
     assert!(command.is_ascii(), "{command}");
 }
 
@@ -393,15 +439,29 @@ fn a_very_long_name_leaves_room_for_the_account() {
     long["userIdentity"] = json!({"type": "IAMUser", "userName": "u".repeat(500)});
     let subject = alert_of(long).subject;
     assert_eq!(subject.len(), 99);
-    assert!(subject.starts_with("[CRITICAL] CloseAccount in 111122223333 by user uuu"), "{subject}");
+    assert!(
+        subject.starts_with("[CRITICAL] CloseAccount in 111122223333 by user uuu"),
+        "{subject}"
+    );
 }
 
 #[test]
 fn the_command_prints_the_record() {
     let key = log_key("it's+here");
-    let text = gzip_log(&[record("CloseAccount", "abc-1"), record("GetBillsForBillingPeriod", "abc-2")]);
-    let alert = Bench::new().with_object(&key, text.clone()).run(&[&key]).alerts.remove(0);
-    let command = alert.text.lines().find_map(|line| line.strip_prefix("Print it: ")).unwrap();
+    let text = gzip_log(&[
+        record("CloseAccount", "abc-1"),
+        record("GetBillsForBillingPeriod", "abc-2"),
+    ]);
+    let alert = Bench::new()
+        .with_object(&key, text.clone())
+        .run(&[&key])
+        .alerts
+        .remove(0);
+    let command = alert
+        .text
+        .lines()
+        .find_map(|line| line.strip_prefix("Print it: "))
+        .unwrap();
     assert_eq!(
         command,
         format!(

@@ -18,7 +18,12 @@ struct Case {
     end: Result<(), ScanError>,
 }
 
-fn case(name: &'static str, body: impl Into<Vec<u8>>, records: usize, end: Result<(), ScanError>) -> Case {
+fn case(
+    name: &'static str,
+    body: impl Into<Vec<u8>>,
+    records: usize,
+    end: Result<(), ScanError>,
+) -> Case {
     Case {
         name,
         body: body.into(),
@@ -30,7 +35,16 @@ fn case(name: &'static str, body: impl Into<Vec<u8>>, records: usize, end: Resul
 /// A file of one good record, whatever `element` is, and another good record.
 fn between(element: &[u8]) -> Vec<u8> {
     let good = |id| record("CloseAccount", id).to_string().into_bytes();
-    [&b"{\"Records\":["[..], &good("a"), b",", element, b",", &good("b"), b"]}"].concat()
+    [
+        &b"{\"Records\":["[..],
+        &good("a"),
+        b",",
+        element,
+        b",",
+        &good("b"),
+        b"]}",
+    ]
+    .concat()
 }
 
 /// A billing console record with one more member, given as raw JSON.
@@ -63,23 +77,105 @@ fn gzip_cases() -> Vec<Case> {
         body
     };
     vec![
-        case("cut in the header", &good[..5], 0, Err(ScanError::TruncatedGzip)),
-        case("cut after the first byte", &good[..1], 0, Err(ScanError::TruncatedGzip)),
-        case("cut in the checksum", &good[..length - 6], 1, Err(ScanError::TruncatedGzip)),
-        case("cut in the length", &good[..length - 1], 1, Err(ScanError::TruncatedGzip)),
-        case("wrong checksum", damaged(length - 8, 1), 1, Err(ScanError::CorruptGzip)),
-        case("wrong length", damaged(length - 1, 1), 1, Err(ScanError::CorruptGzip)),
-        case("wrong magic", damaged(1, 0xff), 0, Err(ScanError::CorruptGzip)),
-        case("unknown method", damaged(2, 0xff), 0, Err(ScanError::CorruptGzip)),
-        case("zeros behind", [&good[..], &[0; 8]].concat(), 1, Err(ScanError::TrailingBytes)),
-        case("text behind", [&good[..], b"{}"].concat(), 1, Err(ScanError::TrailingBytes)),
-        case("half a member behind", [&good[..], &good[..12]].concat(), 1, Err(ScanError::NotJson { offset: 0 })),
-        case("a second file behind", [&good[..], &good[..]].concat(), 1, Err(ScanError::NotJson { offset: text.len() as u64 })),
-        case("an empty member behind", [&good[..], &gzip(b"")].concat(), 1, Ok(())),
-        case("empty members only", gzip(b""), 0, Err(ScanError::NotJson { offset: 0 })),
+        case(
+            "cut in the header",
+            &good[..5],
+            0,
+            Err(ScanError::TruncatedGzip),
+        ),
+        case(
+            "cut after the first byte",
+            &good[..1],
+            0,
+            Err(ScanError::TruncatedGzip),
+        ),
+        case(
+            "cut in the checksum",
+            &good[..length - 6],
+            1,
+            Err(ScanError::TruncatedGzip),
+        ),
+        case(
+            "cut in the length",
+            &good[..length - 1],
+            1,
+            Err(ScanError::TruncatedGzip),
+        ),
+        case(
+            "wrong checksum",
+            damaged(length - 8, 1),
+            1,
+            Err(ScanError::CorruptGzip),
+        ),
+        case(
+            "wrong length",
+            damaged(length - 1, 1),
+            1,
+            Err(ScanError::CorruptGzip),
+        ),
+        case(
+            "wrong magic",
+            damaged(1, 0xff),
+            0,
+            Err(ScanError::CorruptGzip),
+        ),
+        case(
+            "unknown method",
+            damaged(2, 0xff),
+            0,
+            Err(ScanError::CorruptGzip),
+        ),
+        case(
+            "zeros behind",
+            [&good[..], &[0; 8]].concat(),
+            1,
+            Err(ScanError::TrailingBytes),
+        ),
+        case(
+            "text behind",
+            [&good[..], b"{}"].concat(),
+            1,
+            Err(ScanError::TrailingBytes),
+        ),
+        case(
+            "half a member behind",
+            [&good[..], &good[..12]].concat(),
+            1,
+            Err(ScanError::NotJson { offset: 0 }),
+        ),
+        case(
+            "a second file behind",
+            [&good[..], &good[..]].concat(),
+            1,
+            Err(ScanError::NotJson {
+                offset: text.len() as u64,
+            }),
+        ),
+        case(
+            "an empty member behind",
+            [&good[..], &gzip(b"")].concat(),
+            1,
+            Ok(()),
+        ),
+        case(
+            "empty members only",
+            gzip(b""),
+            0,
+            Err(ScanError::NotJson { offset: 0 }),
+        ),
         case("nothing", "", 0, Err(ScanError::Empty)),
-        case("a bomb", bomb(), 0, Err(ScanError::OverCap { cap: 2 << 20 })),
-        case("gzip in gzip", gzip(&good), 0, Err(ScanError::NotJson { offset: 0 })),
+        case(
+            "a bomb",
+            bomb(),
+            0,
+            Err(ScanError::OverCap { cap: 2 << 20 }),
+        ),
+        case(
+            "gzip in gzip",
+            gzip(&good),
+            0,
+            Err(ScanError::NotJson { offset: 0 }),
+        ),
     ]
 }
 
@@ -91,27 +187,97 @@ fn json_cases() -> Vec<Case> {
         case("a string", "\"Records\"", 0, Err(ScanError::NoRecords)),
         case("a number", "7", 0, Err(ScanError::NoRecords)),
         case("an empty object", "{}", 0, Err(ScanError::NoRecords)),
-        case("a digest", "{\"logFiles\":[]}", 0, Err(ScanError::NoRecords)),
-        case("Records is null", "{\"Records\":null}", 0, Err(ScanError::NoRecords)),
-        case("Records is an object", "{\"Records\":{}}", 0, Err(ScanError::NoRecords)),
-        case("records in lower case", "{\"records\":[]}", 0, Err(ScanError::NoRecords)),
+        case(
+            "a digest",
+            "{\"logFiles\":[]}",
+            0,
+            Err(ScanError::NoRecords),
+        ),
+        case(
+            "Records is null",
+            "{\"Records\":null}",
+            0,
+            Err(ScanError::NoRecords),
+        ),
+        case(
+            "Records is an object",
+            "{\"Records\":{}}",
+            0,
+            Err(ScanError::NoRecords),
+        ),
+        case(
+            "records in lower case",
+            "{\"records\":[]}",
+            0,
+            Err(ScanError::NoRecords),
+        ),
         case("no records in it", "{\"Records\":[]}", 0, Ok(())),
-        case("white space alone", " \n ", 0, Err(ScanError::NotJson { offset: 3 })),
+        case(
+            "white space alone",
+            " \n ",
+            0,
+            Err(ScanError::NotJson { offset: 3 }),
+        ),
         case("text", "hello", 0, at_start()),
-        case("UTF-16", "{\0\"\0".as_bytes(), 0, Err(ScanError::NotJson { offset: 1 })),
+        case(
+            "UTF-16",
+            "{\0\"\0".as_bytes(),
+            0,
+            Err(ScanError::NotJson { offset: 1 }),
+        ),
         case("a BOM", [b"\xEF\xBB\xBF", &good[..]].concat(), 1, Ok(())),
-        case("two BOMs", [b"\xEF\xBB\xBF\xEF\xBB\xBF", &good[..]].concat(), 0, Err(ScanError::NotJson { offset: 3 })),
-        case("half a BOM", [b"\xEF\xBB", &good[..]].concat(), 0, Err(ScanError::NotJson { offset: 2 })),
-        case("a comma too many", "{\"Records\":[{},]}", 0, Err(ScanError::NotJson { offset: 15 })),
-        case("a bracket too many", [&good[..], b"}"].concat(), 1, Err(ScanError::NotJson { offset: good.len() as u64 })),
-        case("two lines of JSON", [&good[..], b"\n", &good[..]].concat(), 1, Err(ScanError::NotJson { offset: good.len() as u64 + 1 })),
-        case("a line break behind", [&good[..], b"\n"].concat(), 1, Ok(())),
-        case("Records twice", "{\"Records\":[],\"Records\":[{\"eventSource\":\"billingconsole.amazonaws.com\"}]}", 1, Ok(())),
+        case(
+            "two BOMs",
+            [b"\xEF\xBB\xBF\xEF\xBB\xBF", &good[..]].concat(),
+            0,
+            Err(ScanError::NotJson { offset: 3 }),
+        ),
+        case(
+            "half a BOM",
+            [b"\xEF\xBB", &good[..]].concat(),
+            0,
+            Err(ScanError::NotJson { offset: 2 }),
+        ),
+        case(
+            "a comma too many",
+            "{\"Records\":[{},]}",
+            0,
+            Err(ScanError::NotJson { offset: 15 }),
+        ),
+        case(
+            "a bracket too many",
+            [&good[..], b"}"].concat(),
+            1,
+            Err(ScanError::NotJson {
+                offset: good.len() as u64,
+            }),
+        ),
+        case(
+            "two lines of JSON",
+            [&good[..], b"\n", &good[..]].concat(),
+            1,
+            Err(ScanError::NotJson {
+                offset: good.len() as u64 + 1,
+            }),
+        ),
+        case(
+            "a line break behind",
+            [&good[..], b"\n"].concat(),
+            1,
+            Ok(()),
+        ),
+        case(
+            "Records twice",
+            "{\"Records\":[],\"Records\":[{\"eventSource\":\"billingconsole.amazonaws.com\"}]}",
+            1,
+            Ok(()),
+        ),
     ]
 }
 
 fn record_cases() -> Vec<Case> {
-    let deep = |levels: usize| [&b"\"a\":"[..], &b"[".repeat(levels), &b"]".repeat(levels)].concat();
+    let deep =
+        |levels: usize| [&b"\"a\":"[..], &b"[".repeat(levels), &b"]".repeat(levels)].concat();
     let malformed = || Err(ScanError::MalformedRecord);
     let long = [&b"\"a\":\""[..], &b"x".repeat(200 << 10), b"\""].concat();
     let longest = [&b"\"a\":\""[..], &b"x".repeat(1 << 20), b"\""].concat();
@@ -171,14 +337,23 @@ fn every_kind_of_bad_file_ends_as_it_should_and_hides_no_sibling() {
 
 #[test]
 fn a_file_cut_anywhere_fails_and_gives_what_was_whole() {
-    let text = log_file(&[record("CloseAccount", "a"), noise(1), record("CloseAccount", "b")]);
+    let text = log_file(&[
+        record("CloseAccount", "a"),
+        noise(1),
+        record("CloseAccount", "b"),
+    ]);
     let first_end = text.windows(2).position(|pair| pair == b"},").unwrap();
     let limits = ScanLimits::default();
     for cut in 1..text.len() {
         let plain = scan_both(&text[..cut], &Sources::only([CONSOLE]), limits, &[]);
         let zipped = scan_both(&gzip(&text[..cut]), &Sources::only([CONSOLE]), limits, &[]);
         assert_eq!(plain, zipped);
-        assert_eq!(plain.end, Err(ScanError::TruncatedJson { expanded_bytes: cut as u64 }));
+        assert_eq!(
+            plain.end,
+            Err(ScanError::TruncatedJson {
+                expanded_bytes: cut as u64
+            })
+        );
         assert!(plain.records.len() <= 2);
         if cut < first_end {
             assert!(plain.records.is_empty());
@@ -198,11 +373,20 @@ fn null_or_another_kind_in_any_field_still_alerts() {
         if name == "eventSource" || name == "eventName" {
             continue;
         }
-        for odd in [json!(null), json!(7), json!(["a"]), json!({"b": {}}), json!(""), json!(true)] {
+        for odd in [
+            json!(null),
+            json!(7),
+            json!(["a"]),
+            json!({"b": {}}),
+            json!(""),
+            json!(true),
+        ] {
             let mut record = whole.clone();
             record[&name] = odd.clone();
             let key = log_key("Abcdefgh12345678");
-            let ran = Bench::new().with_object(&key, gzip_log(&[record])).run(&[&key]);
+            let ran = Bench::new()
+                .with_object(&key, gzip_log(&[record]))
+                .run(&[&key]);
             assert_eq!(ran.alerts.len(), 1, "{name} = {odd}");
             assert!(ran.reply.is_ok(), "{name} = {odd}");
         }
@@ -212,12 +396,19 @@ fn null_or_another_kind_in_any_field_still_alerts() {
 #[test]
 fn what_could_not_be_read_of_a_record_is_named_in_its_alert() {
     let key = log_key("Abcdefgh12345678");
-    let deep = [&b"\"requestParameters\":"[..], &b"[".repeat(200), &b"]".repeat(200)].concat();
+    let deep = [
+        &b"\"requestParameters\":"[..],
+        &b"[".repeat(200),
+        &b"]".repeat(200),
+    ]
+    .concat();
     let text = [&b"{\"Records\":["[..], &with_member(&deep), b"]}"].concat();
     let ran = Bench::new().with_object(&key, gzip(&text)).run(&[&key]);
     assert!(ran.reply.is_ok());
     assert!(
-        ran.alerts[0].text.contains("could not be read, see the log file: requestParameters"),
+        ran.alerts[0]
+            .text
+            .contains("could not be read, see the log file: requestParameters"),
         "{}",
         ran.alerts[0].text
     );
@@ -236,5 +427,9 @@ fn huge_strings_everywhere_fit_one_message() {
         .with_object(&key, gzip_log(&[record_with("CloseAccount", &huge, value)]))
         .run(&[&key]);
     assert_eq!(ran.alerts.len(), 1);
-    assert!(ran.alerts[0].text.len() < 100_000, "{}", ran.alerts[0].text.len());
+    assert!(
+        ran.alerts[0].text.len() < 100_000,
+        "{}",
+        ran.alerts[0].text.len()
+    );
 }

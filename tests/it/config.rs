@@ -24,7 +24,10 @@ fn a_topic_is_all_it_takes() {
     assert_eq!(config.rules, RulesLocation::Bundled);
     assert!(!config.batch_alerts && config.withhold_values && !config.path_style_s3);
     let bundled = RulePack::load(&[]).unwrap().pack;
-    assert_eq!(config.watched(&bundled), Sources::only(["billingconsole.amazonaws.com"]));
+    assert_eq!(
+        config.watched(&bundled),
+        Sources::only(["billingconsole.amazonaws.com"])
+    );
 }
 
 #[test]
@@ -40,7 +43,10 @@ fn every_variable_is_read() {
     ])
     .unwrap();
     assert!(config.batch_alerts && !config.withhold_values && config.path_style_s3);
-    assert_eq!((config.minimum_level, config.max_expanded_bytes), (Level::Informational, 1000));
+    assert_eq!(
+        (config.minimum_level, config.max_expanded_bytes),
+        (Level::Informational, 1000)
+    );
     assert_eq!(
         config.rules,
         RulesLocation::S3 {
@@ -57,14 +63,21 @@ fn every_variable_is_read() {
 
 #[test]
 fn an_empty_variable_is_an_unset_one() {
-    let config = read(&[("RULES_URI", ""), ("MINIMUM_LEVEL", " "), ("EVENT_SOURCES", "")]);
+    let config = read(&[
+        ("RULES_URI", ""),
+        ("MINIMUM_LEVEL", " "),
+        ("EVENT_SOURCES", ""),
+    ]);
     assert_eq!(config, read(&[]));
 }
 
 #[test]
 fn all_problems_are_told_at_once_each_with_its_remedy() {
     let error = read(&[
-        ("ALERT_TOPIC_ARN", "arn:aws:sns:eu-central-1:999988887777:alerts.fifo"),
+        (
+            "ALERT_TOPIC_ARN",
+            "arn:aws:sns:eu-central-1:999988887777:alerts.fifo",
+        ),
         ("EVENT_SOURCES", "billingconsole"),
         ("MINIMUM_LEVEL", "urgent"),
         ("BATCH_ALERTS", "yes"),

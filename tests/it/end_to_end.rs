@@ -24,32 +24,63 @@ fn s3_event(aws: &Aws, keys: &[&str]) -> Value {
 
 /// The lines of metrics among what the function wrote.
 fn metrics(lines: &[Value]) -> Vec<&Value> {
-    lines.iter().filter(|line| line.get("_aws").is_some()).collect()
+    lines
+        .iter()
+        .filter(|line| line.get("_aws").is_some())
+        .collect()
 }
 
 #[test]
 fn a_log_file_becomes_an_alert_in_the_queue_once() {
     let aws = Aws::new("one-alert");
     let key = log_key("Abcdefgh12345678");
-    aws.put(&key, gzip_log(&[noise(1), record("CloseAccount", "event-1"), noise(2)]));
+    aws.put(
+        &key,
+        gzip_log(&[noise(1), record("CloseAccount", "event-1"), noise(2)]),
+    );
     let function = Function::start(&aws, &[]);
     let report = function.invoke(&s3_event(&aws, &[&key])).response();
-    assert_eq!((&report["Scanned"], &report["Published"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&report["Scanned"], &report["Published"]),
+        (&json!(1), &json!(1))
+    );
     let alerts = aws.alerts();
     assert_eq!(alerts.len(), 1);
-    assert_eq!(alerts[0]["Subject"], "[CRITICAL] CloseAccount in 111122223333 by root");
-    assert!(alerts[0]["Message"].as_str().unwrap().contains("Event id: event-1"));
+    assert_eq!(
+        alerts[0]["Subject"],
+        "[CRITICAL] CloseAccount in 111122223333 by root"
+    );
+    assert!(
+        alerts[0]["Message"]
+            .as_str()
+            .unwrap()
+            .contains("Event id: event-1")
+    );
     let attributes = &alerts[0]["MessageAttributes"];
-    assert_eq!(attributes["level"], json!({"Type": "String", "Value": "critical"}));
+    assert_eq!(
+        attributes["level"],
+        json!({"Type": "String", "Value": "critical"})
+    );
     assert_eq!(attributes["account"]["Value"], "111122223333");
     let again = function.invoke(&s3_event(&aws, &[&key])).response();
-    assert_eq!((&again["Published"], &again["Duplicate"]), (&json!(0), &json!(1)));
+    assert_eq!(
+        (&again["Published"], &again["Duplicate"]),
+        (&json!(0), &json!(1))
+    );
     assert_eq!(aws.alerts().len(), 0);
     let lines = function.stop();
     let metrics = metrics(&lines);
     assert_eq!(metrics.len(), 2);
-    assert_eq!((&metrics[0]["ColdStart"], &metrics[1]["ColdStart"]), (&json!(1), &json!(0)));
-    assert!(lines.iter().all(|line| !line.to_string().contains("ASIAEXAMPLE")), "no record bodies");
+    assert_eq!(
+        (&metrics[0]["ColdStart"], &metrics[1]["ColdStart"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.to_string().contains("ASIAEXAMPLE")),
+        "no record bodies"
+    );
 }
 
 #[test]
@@ -76,19 +107,33 @@ fn s3s_own_notification_through_a_queue_leads_to_an_alert() {
     assert_eq!(reply, json!({"batchItemFailures": []}));
     let alerts = aws.alerts();
     assert_eq!(alerts.len(), 1);
-    assert_eq!(alerts[0]["Subject"], "[HIGH] SetPayInformation in 111122223333 by root");
+    assert_eq!(
+        alerts[0]["Subject"],
+        "[HIGH] SetPayInformation in 111122223333 by root"
+    );
 }
 
 #[test]
 fn keys_with_odd_characters_are_fetched() {
     let aws = Aws::new("odd-keys");
-    let keys = ["a b/c+d.json.gz", "100%/x=1&y=2.json.gz", "Übung/größe.json.gz", "監査/ログ '.json.gz"];
+    let keys = [
+        "a b/c+d.json.gz",
+        "100%/x=1&y=2.json.gz",
+        "Übung/größe.json.gz",
+        "監査/ログ '.json.gz",
+    ];
     for (number, key) in keys.iter().enumerate() {
-        aws.put(key, gzip_log(&[record("CloseAccount", &format!("event-{number}"))]));
+        aws.put(
+            key,
+            gzip_log(&[record("CloseAccount", &format!("event-{number}"))]),
+        );
     }
     let function = Function::start(&aws, &[]);
     let report = function.invoke(&s3_event(&aws, &keys)).response();
-    assert_eq!((&report["Scanned"], &report["Published"]), (&json!(4), &json!(4)));
+    assert_eq!(
+        (&report["Scanned"], &report["Published"]),
+        (&json!(4), &json!(4))
+    );
     assert_eq!(aws.alerts().len(), 4);
 }
 
@@ -99,11 +144,19 @@ fn a_broken_and_a_missing_object_fail_by_name_and_the_good_one_alerts() {
     aws.put(&good, gzip_log(&[record("CloseAccount", "event-1")]));
     aws.put(&broken, b"\x1f\x8bnot gzip at all".to_vec());
     let function = Function::start(&aws, &[]);
-    let error = function.invoke(&s3_event(&aws, &[&broken, &missing, &good])).error();
+    let error = function
+        .invoke(&s3_event(&aws, &[&broken, &missing, &good]))
+        .error();
     assert_eq!(error["errorType"], "SeveralFailures");
     let message = error["errorMessage"].as_str().unwrap();
-    assert!(message.contains(&broken) && message.contains("the gzip data is corrupt"), "{message}");
-    assert!(message.contains(&missing) && message.contains("NoSuchKey"), "{message}");
+    assert!(
+        message.contains(&broken) && message.contains("the gzip data is corrupt"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&missing) && message.contains("NoSuchKey"),
+        "{message}"
+    );
     assert_eq!(aws.alerts().len(), 1);
     let lines = function.stop();
     let failures = lines.iter().filter(|line| line["level"] == "ERROR").count();
@@ -116,7 +169,13 @@ fn three_thousand_findings_pass_sns_in_parts() {
     let key = log_key("Abcdefgh12345678");
     let parameters = json!({"requestParameters": {"city": "x".repeat(800)}});
     let records: Vec<Value> = (0..3000)
-        .map(|number| record_with("SetContactAddress", &format!("id-{number}-end"), parameters.clone()))
+        .map(|number| {
+            record_with(
+                "SetContactAddress",
+                &format!("id-{number}-end"),
+                parameters.clone(),
+            )
+        })
         .collect();
     aws.put(&key, gzip_log(&records));
     let function = Function::start(&aws, &[]);
@@ -139,7 +198,10 @@ fn an_unknown_envelope_is_an_error_that_names_it() {
     let function = Function::start(&aws, &[]);
     let error = function.invoke(&json!({"hello": "world"})).error();
     assert_eq!(error["errorType"], "UnknownEnvelope");
-    assert_eq!(error["errorMessage"], "unknown envelope: an object with the keys `hello`");
+    assert_eq!(
+        error["errorMessage"],
+        "unknown envelope: an object with the keys `hello`"
+    );
 }
 
 #[test]
@@ -161,7 +223,10 @@ fn a_self_test_arrives() {
     let function = Function::start(&aws, &[]);
     function.invoke(&json!({"action": "self-test"})).response();
     let alerts = aws.alerts();
-    assert_eq!(alerts[0]["Subject"], "[TEST] billing-watch self-test: nothing has happened");
+    assert_eq!(
+        alerts[0]["Subject"],
+        "[TEST] billing-watch self-test: nothing has happened"
+    );
 }
 
 const OWN_RULE: &str = "\
@@ -178,7 +243,10 @@ level: high
 fn rules_of_ones_own_come_from_s3_and_a_broken_one_is_counted() {
     let aws = Aws::new("own-rules");
     let key = log_key("Abcdefgh12345678");
-    aws.put(&key, gzip_log(&[noise(1), record("CloseAccount", "event-1")]));
+    aws.put(
+        &key,
+        gzip_log(&[noise(1), record("CloseAccount", "event-1")]),
+    );
     aws.put("rules/own.yml", OWN_RULE.into());
     aws.put("rules/broken.yml", OWN_RULE.replace("high", "hgih").into());
     aws.put("rules/readme.txt", b"no rule".to_vec());
@@ -186,12 +254,18 @@ fn rules_of_ones_own_come_from_s3_and_a_broken_one_is_counted() {
     let sources = "billing-family,s3.amazonaws.com";
     let function = Function::start(&aws, &[("RULES_URI", &uri), ("EVENT_SOURCES", sources)]);
     let report = function.invoke(&s3_event(&aws, &[&key])).response();
-    assert_eq!((&report["Published"], &report["RulesRejected"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&report["Published"], &report["RulesRejected"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(aws.alerts().len(), 2);
     let log = function.stop();
     let told = |text: &str| log.iter().any(|line| line.to_string().contains(text));
     assert!(told("rules/broken.yml:7: invalid level: 'hgih'"), "{log:?}");
-    assert!(told("rule 11111111-1111-4111-8111-111111111111 `Bucket deleted`"), "{log:?}");
+    assert!(
+        told("rule 11111111-1111-4111-8111-111111111111 `Bucket deleted`"),
+        "{log:?}"
+    );
 }
 
 #[test]
@@ -204,7 +278,13 @@ fn rules_that_cannot_be_read_fail_the_invocation_until_they_can() {
     let function = Function::start(&aws, &[("RULES_URI", rules.to_str().unwrap())]);
     let error = function.invoke(&s3_event(&aws, &[&key])).error();
     assert_eq!(error["errorType"], "RulesUnavailable");
-    assert!(error["errorMessage"].as_str().unwrap().contains("correct RULES_URI"), "{error}");
+    assert!(
+        error["errorMessage"]
+            .as_str()
+            .unwrap()
+            .contains("correct RULES_URI"),
+        "{error}"
+    );
     std::fs::create_dir(&rules).unwrap();
     std::fs::write(rules.join("own.yml"), OWN_RULE).unwrap();
     let report = function.invoke(&s3_event(&aws, &[&key])).response();
@@ -222,5 +302,8 @@ fn a_wrong_environment_stops_the_start_with_all_its_problems() {
     assert!(!output.status.success());
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     let error = line["error"].as_str().unwrap();
-    assert!(error.contains("ALERT_TOPIC_ARN") && error.contains("MINIMUM_LEVEL"), "{error}");
+    assert!(
+        error.contains("ALERT_TOPIC_ARN") && error.contains("MINIMUM_LEVEL"),
+        "{error}"
+    );
 }

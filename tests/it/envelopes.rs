@@ -25,7 +25,10 @@ fn objects(envelope: &Envelope) -> Vec<ObjectRef> {
 
 fn check(payload: &Value, expected: &[&str]) {
     let envelope = Envelope::parse(payload).unwrap();
-    let keys: Vec<String> = objects(&envelope).into_iter().map(|object| object.key).collect();
+    let keys: Vec<String> = objects(&envelope)
+        .into_iter()
+        .map(|object| object.key)
+        .collect();
     assert_eq!(keys, expected, "{payload}");
 }
 
@@ -45,8 +48,18 @@ fn every_sample_names_its_object_or_nothing_by_design() {
             key: key.clone(),
             version_id: None,
         };
-        assert_eq!(objects(&envelope), if nothing { vec![] } else { vec![expected] }, "{name}");
-        assert!(envelope.deliveries.iter().all(|part| part.problems.is_empty()), "{name}");
+        assert_eq!(
+            objects(&envelope),
+            if nothing { vec![] } else { vec![expected] },
+            "{name}"
+        );
+        assert!(
+            envelope
+                .deliveries
+                .iter()
+                .all(|part| part.problems.is_empty()),
+            "{name}"
+        );
         seen += 1;
     }
     assert_eq!(seen, 21);
@@ -64,7 +77,10 @@ fn odd_characters_in_keys_survive_every_encoding() {
     ] {
         check(&s3_event(&[key]), &[key]);
         let notification = s3_event(&[key]).to_string();
-        check(&json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": notification}}]}), &[key]);
+        check(
+            &json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": notification}}]}),
+            &[key],
+        );
         let mut bridge = sample("eventbridge");
         bridge["detail"]["object"]["key"] = json!(key);
         check(&bridge, &[key]);
@@ -79,7 +95,10 @@ fn odd_characters_in_keys_survive_every_encoding() {
 
 #[test]
 fn a_cloudtrail_notification_may_name_several_keys() {
-    check(&json!({"s3Bucket": "b", "s3ObjectKey": ["k1", "k+2"]}), &["k1", "k+2"]);
+    check(
+        &json!({"s3Bucket": "b", "s3ObjectKey": ["k1", "k+2"]}),
+        &["k1", "k+2"],
+    );
 }
 
 #[test]
@@ -106,8 +125,14 @@ fn unknown_shapes_are_errors_that_name_what_was_seen() {
         (json!([]), "unknown envelope: a list"),
         (json!(null), "unknown envelope: null"),
         (json!("x"), "unknown envelope: the text `x`"),
-        (json!({"Records": []}), "unknown envelope: an object with the keys `Records`"),
-        (json!({"foo": 1, "bar": 2}), "unknown envelope: an object with the keys `bar, foo`"),
+        (
+            json!({"Records": []}),
+            "unknown envelope: an object with the keys `Records`",
+        ),
+        (
+            json!({"foo": 1, "bar": 2}),
+            "unknown envelope: an object with the keys `bar, foo`",
+        ),
         (
             json!({"Records": [{"eventSource": "aws:dynamodb"}]}),
             "unknown envelope: an object with the keys `eventSource`",
@@ -124,8 +149,14 @@ fn unknown_shapes_are_errors_that_name_what_was_seen() {
             json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "hello\u{202e}"}}]}),
             "unknown envelope: a text that is not JSON: `hello\\u{202e}`",
         ),
-        (json!({"Records": [{"eventSource": "aws:s3"}]}), "S3 event without a usable s3"),
-        (json!({"Records": [{"eventSource": "aws:sqs"}]}), "SQS message without a usable messageId"),
+        (
+            json!({"Records": [{"eventSource": "aws:s3"}]}),
+            "S3 event without a usable s3",
+        ),
+        (
+            json!({"Records": [{"eventSource": "aws:sqs"}]}),
+            "SQS message without a usable messageId",
+        ),
         (
             json!({"s3Bucket": "b", "s3ObjectKey": []}),
             "CloudTrail notification without a usable s3ObjectKey list",
@@ -191,7 +222,10 @@ fn sqs_learns_which_messages_failed() {
     let outcomes = [ok(), failure("ObjectCorrupt", false), ok()];
     for (queue, failed) in [("q", vec!["m1"]), ("q.fifo", vec!["m1", "m2"])] {
         let envelope = Envelope::parse(&messages(3, queue)).unwrap();
-        let items: Vec<Value> = failed.iter().map(|id| json!({"itemIdentifier": id})).collect();
+        let items: Vec<Value> = failed
+            .iter()
+            .map(|id| json!({"itemIdentifier": id}))
+            .collect();
         assert_eq!(
             envelope.respond(&outcomes, json!({})).unwrap(),
             json!({"batchItemFailures": items})
@@ -224,7 +258,11 @@ fn s3_batch_learns_what_to_retry() {
         told: "1 finding".to_owned(),
         ..DeliveryOutcome::default()
     };
-    let outcomes = [told, failure("ObjectCorrupt", false), failure("ObjectThrottled", true)];
+    let outcomes = [
+        told,
+        failure("ObjectCorrupt", false),
+        failure("ObjectThrottled", true),
+    ];
     assert_eq!(
         envelope.respond(&outcomes, json!({})).unwrap(),
         json!({
@@ -244,12 +282,24 @@ fn s3_batch_learns_what_to_retry() {
 fn other_senders_get_the_report_or_an_error_of_a_stable_type() {
     let envelope = Envelope::parse(&sample("s3-put")).unwrap();
     let fine = [DeliveryOutcome::default()];
-    assert_eq!(envelope.respond(&fine, json!({"Objects": 1})).unwrap(), json!({"Objects": 1}));
-    let error = envelope.respond(&[failure("ObjectCorrupt", false)], json!({})).unwrap_err();
-    assert_eq!((error.error_type, &*error.message), ("ObjectCorrupt", "ObjectCorrupt happened"));
+    assert_eq!(
+        envelope.respond(&fine, json!({"Objects": 1})).unwrap(),
+        json!({"Objects": 1})
+    );
+    let error = envelope
+        .respond(&[failure("ObjectCorrupt", false)], json!({}))
+        .unwrap_err();
+    assert_eq!(
+        (error.error_type, &*error.message),
+        ("ObjectCorrupt", "ObjectCorrupt happened")
+    );
     let mut both = failure("ObjectCorrupt", false);
-    both.failures.extend(failure("AlertRefused", false).failures);
+    both.failures
+        .extend(failure("AlertRefused", false).failures);
     let error = envelope.respond(&[both], json!({})).unwrap_err();
     assert_eq!(error.error_type, "SeveralFailures");
-    assert_eq!(error.message, "ObjectCorrupt happened; AlertRefused happened");
+    assert_eq!(
+        error.message,
+        "ObjectCorrupt happened; AlertRefused happened"
+    );
 }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _},
     path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, OnceLock, mpsc},
     thread::JoinHandle,
     time::{Duration, SystemTime},
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use tiny_http::{Header, Response, Server};
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One moto for all tests of this process.
 struct Moto {
     address: String,
-    /// Closed when this process ends, which ends moto.
-    _stdin: ChildStdin,
+    /// Ends when its standard input is closed: with this process.
+    _child: Child,
 }
 
 fn moto() -> &'static Moto {
@@ -43,7 +43,7 @@ fn moto() -> &'static Moto {
             .unwrap();
         Moto {
             address: address.trim().to_owned(),
-            _stdin: child.stdin.take().unwrap(),
+            _child: child,
         }
     })
 }
@@ -70,7 +70,9 @@ impl Aws {
             .behavior_version(aws_config::BehaviorVersion::latest())
             .region(aws_config::Region::new("us-east-1"))
             .endpoint_url(&moto().address)
-            .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(credentials))
+            .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(
+                credentials,
+            ))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         let s3 = aws_sdk_s3::Client::from_conf(
@@ -306,7 +308,10 @@ fn runtime_api(server: &Server, events: &mpsc::Receiver<Value>, tell: &mpsc::Sen
             let deadline = SystemTime::UNIX_EPOCH.elapsed().unwrap() + PATIENCE;
             let headers = [
                 ("Lambda-Runtime-Aws-Request-Id", format!("request-{number}")),
-                ("Lambda-Runtime-Deadline-Ms", deadline.as_millis().to_string()),
+                (
+                    "Lambda-Runtime-Deadline-Ms",
+                    deadline.as_millis().to_string(),
+                ),
                 (
                     "Lambda-Runtime-Invoked-Function-Arn",
                     "arn:aws:lambda:us-east-1:999988887777:function:billing-watch".to_owned(),

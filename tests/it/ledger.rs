@@ -70,8 +70,14 @@ fn a_released_claim_is_anybodys() {
 fn keys_are_date_and_event_id_or_a_hash() {
     let key = |members| record_key(&Record::from_value(members));
     let at = "2026-03-02T16:44:04Z";
-    assert_eq!(key(json!({"eventTime": at, "eventID": "5923c499-063e"})), "2026/03/02/5923c499-063e");
-    assert_eq!(key(json!({"eventID": "5923c499-063e"})), "undated/5923c499-063e");
+    assert_eq!(
+        key(json!({"eventTime": at, "eventID": "5923c499-063e"})),
+        "2026/03/02/5923c499-063e"
+    );
+    assert_eq!(
+        key(json!({"eventID": "5923c499-063e"})),
+        "undated/5923c499-063e"
+    );
     let odd = key(json!({"eventTime": at, "eventID": "../../x"}));
     assert!(odd.starts_with("2026/03/02/hash-"), "{odd}");
     let first = key(json!({"a": 1, "b": 2}));

@@ -2,7 +2,8 @@
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that can't go on should stop with the place and the value"
+    clippy::too_many_lines,
+    reason = "a test stops where it can't go on, and tables of cases are long"
 )]
 
 mod alerts;
@@ -16,3 +17,4 @@ mod pipeline;
 mod rules;
 mod scan;
 mod support;
+mod tidy;

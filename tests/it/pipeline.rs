@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use billing_watch::{cloudtrail::Sources, rules::{Level, RuleFile}};
+use billing_watch::{
+    cloudtrail::Sources,
+    rules::{Level, RuleFile},
+};
 use serde_json::{Value, json};
 
 use crate::{
     rules::billing_events,
     support::{
-        BUCKET, Bench, finance_role, gzip, gzip_log, log_file, log_key, noise, record, record_with, run_envelope,
-        s3_event,
+        BUCKET, Bench, finance_role, gzip, gzip_log, log_file, log_key, noise, record, record_with,
+        run_envelope, s3_event,
     },
 };
 
@@ -27,7 +30,11 @@ fn required_file() -> Vec<u8> {
     for (number, (name, _)) in required().iter().enumerate() {
         records.push(noise(number));
         let user = json!({"type": "IAMUser", "userName": name, "arn": format!("arn:aws:iam::111122223333:user/{name}")});
-        records.push(record_with(name, &format!("event-{number}"), json!({"userIdentity": user})));
+        records.push(record_with(
+            name,
+            &format!("event-{number}"),
+            json!({"userIdentity": user}),
+        ));
     }
     gzip_log(&records)
 }
@@ -52,7 +59,11 @@ fn of_the_required_events_those_of_the_minimum_level_alert_each_at_its_level() {
             .map(|(name, level)| {
                 let level = level.as_str().to_uppercase();
                 let subject = format!("[{level}] {name} in 111122223333 by user {name}");
-                if subject.len() > 99 { format!("{}...", &subject[..96]) } else { subject }
+                if subject.len() > 99 {
+                    format!("{}...", &subject[..96])
+                } else {
+                    subject
+                }
             })
             .collect();
         assert_eq!(subjects_of(minimum), expected);
@@ -78,17 +89,34 @@ fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
     let key = log_key("Abcdefgh12345678");
     let role = json!({"userIdentity": finance_role()});
     let names = ["SetPayInformation", "SetContactAddress", "SetRISharing"];
-    let mut records: Vec<Value> = names.iter().map(|name| record(name, &format!("root-{name}"))).collect();
+    let mut records: Vec<Value> = names
+        .iter()
+        .map(|name| record(name, &format!("root-{name}")))
+        .collect();
     records.push(record_with("SetTaxRegistration", "role-1", role.clone()));
     records.push(record_with("CloseAccount", "role-2", role));
-    let forwards = Bench::new().with_object(&key, log_file(&records)).run(&[&key]);
+    let forwards = Bench::new()
+        .with_object(&key, log_file(&records))
+        .run(&[&key]);
     assert_eq!(forwards.alerts.len(), 2);
-    let text: String = forwards.alerts.iter().map(|alert| alert.text.as_str()).collect();
-    for id in ["root-SetPayInformation", "root-SetContactAddress", "root-SetRISharing", "role-1", "role-2"] {
+    let text: String = forwards
+        .alerts
+        .iter()
+        .map(|alert| alert.text.as_str())
+        .collect();
+    for id in [
+        "root-SetPayInformation",
+        "root-SetContactAddress",
+        "root-SetRISharing",
+        "role-1",
+        "role-2",
+    ] {
         assert!(text.contains(id), "{id}");
     }
     records.reverse();
-    let backwards = Bench::new().with_object(&key, log_file(&records)).run(&[&key]);
+    let backwards = Bench::new()
+        .with_object(&key, log_file(&records))
+        .run(&[&key]);
     assert_eq!(forwards.alerts, backwards.alerts, "order means nothing");
     assert_eq!(forwards.report, backwards.report);
 }
@@ -98,16 +126,28 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
     let key = log_key("Abcdefgh12345678");
     let padding = "x".repeat(1500);
     let records: Vec<Value> = (0..3000)
-        .map(|number| record_with("SetContactAddress", &format!("id-{number:04}-end"), json!({"requestParameters": {"city": padding}})))
+        .map(|number| {
+            record_with(
+                "SetContactAddress",
+                &format!("id-{number:04}-end"),
+                json!({"requestParameters": {"city": padding}}),
+            )
+        })
         .collect();
-    let ran = Bench::new().with_object(&key, gzip_log(&records)).run(&[&key]);
+    let ran = Bench::new()
+        .with_object(&key, gzip_log(&records))
+        .run(&[&key]);
     assert_eq!(ran.report.published, 3000);
     assert!(ran.alerts.len() > 2, "{}", ran.alerts.len());
     let mut subjects = BTreeSet::new();
     let mut listed = Vec::new();
     for (index, alert) in ran.alerts.iter().enumerate() {
         assert!(alert.text.len() < 262_144);
-        assert!(alert.subject.ends_with(&format!("(part {})", index + 1)), "{}", alert.subject);
+        assert!(
+            alert.subject.ends_with(&format!("(part {})", index + 1)),
+            "{}",
+            alert.subject
+        );
         subjects.insert(alert.subject.clone());
         listed.extend(
             alert
@@ -119,7 +159,9 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
     }
     assert_eq!(subjects.len(), ran.alerts.len());
     assert_eq!(listed.len(), 3000);
-    let expected: BTreeSet<String> = (0..3000).map(|number| format!("id-{number:04}-end")).collect();
+    let expected: BTreeSet<String> = (0..3000)
+        .map(|number| format!("id-{number:04}-end"))
+        .collect();
     assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
@@ -128,7 +170,9 @@ fn a_control_tower_bucket_is_read_only_where_it_holds_log_files() {
     let log = log_key("Abcdefgh12345678");
     let account = "AWSLogs/o-exampleorg1/111122223333";
     let others = [
-        format!("{account}/CloudTrail-Digest/us-east-1/2026/03/02/111122223333_CloudTrail-Digest_us-east-1_x.json.gz"),
+        format!(
+            "{account}/CloudTrail-Digest/us-east-1/2026/03/02/111122223333_CloudTrail-Digest_us-east-1_x.json.gz"
+        ),
         format!("{account}/CloudTrail-Insight/us-east-1/2026/03/02/x.json.gz"),
         format!("{account}/CloudTrail-Aggregated/us-east-1/2026/03/02/x.json.gz"),
         format!("{account}/CloudTrail-NetworkActivity/us-east-1/2026/03/02/x.json.gz"),
@@ -170,8 +214,17 @@ fn a_key_of_no_known_shape_is_read_and_skipped_if_it_holds_no_records() {
         .with_object("flow.log.gz", gzip(b"2 111122223333 eni-1 10.0.0.1"))
         .with_object("empty.json", Vec::new())
         .with_object("cut.json", b"{\"Records\":[{".to_vec());
-    let ran = bench.run(&["copy.json.gz", "other.json", "flow.log.gz", "empty.json", "cut.json"]);
-    assert_eq!((ran.report.scanned, ran.report.skipped, ran.report.failed), (1, 3, 1));
+    let ran = bench.run(&[
+        "copy.json.gz",
+        "other.json",
+        "flow.log.gz",
+        "empty.json",
+        "cut.json",
+    ]);
+    assert_eq!(
+        (ran.report.scanned, ran.report.skipped, ran.report.failed),
+        (1, 3, 1)
+    );
     assert_eq!(ran.alerts.len(), 1);
     assert_eq!(ran.reply.unwrap_err().error_type, "ObjectCorrupt");
 }
@@ -186,10 +239,17 @@ fn a_broken_object_fails_the_invocation_by_name_and_the_good_one_alerts() {
         .with_object(&broken, cut);
     let ran = bench.run(&[&broken, &good, "missing.json.gz"]);
     let error = ran.reply.unwrap_err();
-    assert!(error.message.contains(&broken) && error.message.contains("missing.json.gz"), "{error}");
+    assert!(
+        error.message.contains(&broken) && error.message.contains("missing.json.gz"),
+        "{error}"
+    );
     assert!(!error.message.contains(&good));
     assert_eq!(error.error_type, "SeveralFailures");
-    assert_eq!(ran.alerts.len(), 2, "what was read of the broken one alerts as well");
+    assert_eq!(
+        ran.alerts.len(),
+        2,
+        "what was read of the broken one alerts as well"
+    );
 }
 
 #[test]
@@ -202,7 +262,10 @@ fn a_record_alerts_once_however_often_it_comes() {
     let payload = s3_event(&[&first, &second, &first]);
     let pipeline = bench.pipeline();
     let (report, _) = run_envelope(&pipeline, &payload);
-    assert_eq!((report.objects, report.published, report.duplicate), (2, 1, 3));
+    assert_eq!(
+        (report.objects, report.published, report.duplicate),
+        (2, 1, 3)
+    );
     let (report, _) = run_envelope(&pipeline, &payload);
     assert_eq!((report.published, report.duplicate), (0, 4));
     drop(pipeline);
@@ -234,14 +297,18 @@ fn batch(keys: &[&str]) -> Value {
 
 #[test]
 fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
-    let body = gzip_log(&[record("CloseAccount", "e"), record("SetPayInformation", "f")]);
+    let body = gzip_log(&[
+        record("CloseAccount", "e"),
+        record("SetPayInformation", "f"),
+    ]);
     for (batch_alerts, alerts) in [(false, 0), (true, 1)] {
         let mut bench = Bench::new()
             .with_object("a.json.gz", body.clone())
             .with_object("b.json.gz", gzip_log(&[noise(1)]));
         bench.settings.batch_alerts = batch_alerts;
         let pipeline = bench.pipeline();
-        let (report, reply) = run_envelope(&pipeline, &batch(&["a.json.gz", "b.json.gz", "c.json.gz"]));
+        let (report, reply) =
+            run_envelope(&pipeline, &batch(&["a.json.gz", "b.json.gz", "c.json.gz"]));
         drop(pipeline);
         let results = reply.unwrap()["results"].clone();
         assert_eq!(
@@ -260,7 +327,10 @@ fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
 fn a_filter_suppresses_and_is_counted_by_its_id() {
     let key = log_key("Abcdefgh12345678");
     let closed = include_str!("../../rules/account-closed.yml");
-    let id = closed.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let id = closed
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap();
     let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
     bench.rules.push(RuleFile {
         name: "f.yml".to_owned(),
@@ -271,7 +341,10 @@ fn a_filter_suppresses_and_is_counted_by_its_id() {
     });
     let ran = bench.run(&[&key]);
     assert_eq!((ran.report.suppressed, ran.alerts.len()), (1, 0));
-    assert_eq!(ran.report.suppressed_by["22222222-2222-4222-8222-222222222222"], 1);
+    assert_eq!(
+        ran.report.suppressed_by["22222222-2222-4222-8222-222222222222"],
+        1
+    );
 }
 
 #[test]
@@ -282,7 +355,10 @@ fn a_removed_log_file_is_skipped_and_a_test_event_is_nothing() {
     let pipeline = bench.pipeline();
     let (report, _) = run_envelope(&pipeline, &payload);
     assert_eq!(report.skipped_because["removed"], 1);
-    let (report, reply) = run_envelope(&pipeline, &json!({"Service": "Amazon S3", "Event": "s3:TestEvent"}));
+    let (report, reply) = run_envelope(
+        &pipeline,
+        &json!({"Service": "Amazon S3", "Event": "s3:TestEvent"}),
+    );
     assert_eq!((report.objects, reply.is_ok()), (0, true));
 }
 
@@ -293,13 +369,18 @@ fn a_self_test_sends_one_marked_alert() {
     assert!(reply.is_ok());
     assert_eq!(report.alerts, 1);
     let alerts = bench.sink.alerts.borrow();
-    assert_eq!(alerts[0].subject, "[TEST] billing-watch self-test: nothing has happened");
+    assert_eq!(
+        alerts[0].subject,
+        "[TEST] billing-watch self-test: nothing has happened"
+    );
 }
 
 #[test]
 fn the_metrics_line_has_the_reports_own_names() {
     let key = log_key("Abcdefgh12345678");
-    let ran = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")])).run(&[&key]);
+    let ran = Bench::new()
+        .with_object(&key, gzip_log(&[record("CloseAccount", "e")]))
+        .run(&[&key]);
     let line = billing_watch::metrics::emf_line(&ran.report, "watch", true, crate::support::now());
     assert!(!line.contains('\n'));
     let line: Value = serde_json::from_str(&line).unwrap();
@@ -315,5 +396,8 @@ fn the_metrics_line_has_the_reports_own_names() {
     }
     assert_eq!(line["AlertDelay"], json!([420.0]));
     assert_eq!(line["HandlingDelay"], json!([5.877]));
-    assert_eq!((&line["FunctionName"], &line["ColdStart"]), (&json!("watch"), &json!(1)));
+    assert_eq!(
+        (&line["FunctionName"], &line["ColdStart"]),
+        (&json!("watch"), &json!(1))
+    );
 }

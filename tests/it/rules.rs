@@ -29,7 +29,13 @@ fn load(files: &[(&str, &str)]) -> Loaded {
 /// The titles of the rules that a record of these members matches.
 fn titles(pack: &RulePack, record: Value) -> Vec<String> {
     pack.evaluate(&Record::from_value(record), now())
-        .map(|matched| matched.rules.iter().map(|rule| rule.title.clone()).collect())
+        .map(|matched| {
+            matched
+                .rules
+                .iter()
+                .map(|rule| rule.title.clone())
+                .collect()
+        })
         .unwrap_or_default()
 }
 
@@ -41,7 +47,11 @@ pub(crate) fn billing_events() -> Vec<BTreeMap<String, String>> {
     lines
         .map(|line| {
             let fields = line.split('\t').map(str::to_owned);
-            names.iter().map(|name| (*name).to_owned()).zip(fields).collect()
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .zip(fields)
+                .collect()
         })
         .collect()
 }
@@ -95,8 +105,12 @@ fn every_rule_says_why_it_matters_and_what_to_do() {
         assert!((2..=5).contains(&rule.response.len()), "{file}: response");
         assert!(!rule.false_positives.is_empty(), "{file}: falsepositives");
         assert!(!rule.references.is_empty(), "{file}: references");
-        assert!(rule.tags.iter().any(|tag| tag.starts_with("attack.")), "{file}: tags");
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(
+            rule.tags.iter().any(|tag| tag.starts_with("attack.")),
+            "{file}: tags"
+        );
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         assert!(text.contains("author: billing-watch"), "{file}: author");
     }
 }
@@ -110,7 +124,10 @@ fn the_rule_for_unknown_actions_knows_every_known_name() {
             "eventName": event["event_name"],
         });
         let titles = titles(&pack, record);
-        assert!(!titles.contains(&"Unknown action on billing data".to_owned()), "{event:?}");
+        assert!(
+            !titles.contains(&"Unknown action on billing data".to_owned()),
+            "{event:?}"
+        );
     }
 }
 
@@ -155,13 +172,21 @@ fn a_rule_of_ones_own_is_added_and_logged() {
     );
     let record = json!({"eventSource": "s3.amazonaws.com", "eventName": "DeleteBucket"});
     assert_eq!(titles(&loaded.pack, record), ["Bucket deleted"]);
-    assert!(loaded.pack.sources().admit(Some(&json!("S3.amazonaws.com"))));
+    assert!(
+        loaded
+            .pack
+            .sources()
+            .admit(Some(&json!("S3.amazonaws.com")))
+    );
 }
 
 #[test]
 fn a_rule_with_a_bundled_id_replaces_it() {
     let pack = pack();
-    let closed = pack.rules().find(|rule| rule.title == "AWS account closed").unwrap();
+    let closed = pack
+        .rules()
+        .find(|rule| rule.title == "AWS account closed")
+        .unwrap();
     let text = OWN_RULE
         .replace("11111111-1111-4111-8111-111111111111", &closed.id)
         .replace("Bucket deleted", "Closing is fine here")
@@ -181,30 +206,76 @@ fn a_rule_with_a_bundled_id_replaces_it() {
 fn a_broken_rule_is_left_out_with_file_line_and_remedy() {
     let with = |from: &str, to: &str| OWN_RULE.replace(from, to);
     for (text, expected) in [
-        (with("level: high", "level: hgih"), "own.yml:9: invalid level: 'hgih'; use informational, low, medium, high or critical"),
-        (with("level: high\n", ""), "own.yml: the rule has no level; add level: informational, low, medium, high or critical"),
-        (with("condition: selection", "condition: selectoin"), "own.yml:8: the condition names `selectoin`, which the file does not define; correct the name, or define it"),
-        (with("condition: selection", "condition: all of typo_*"), "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern"),
-        (with("condition: selection", "condition: 1 of typo_*"), "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern"),
-        (with("service: cloudtrail", "service: guardduty"), "own.yml:3: the rule is for other logs; set product: aws and service: cloudtrail"),
-        (with("id: 11111111-1111-4111-8111-111111111111", "id: seven"), "own.yml:2: no UUID as id; add one (uuidgen makes one), or a bundled rule's to replace it"),
-        (with("eventName: DeleteBucket", "eventName|expand: '%names%'"), "own.yml:4: a placeholder (modifier `expand`) has no value here; write the values out"),
-        (with("  selection:", "  timeframe: 5m\n  selection:"), "own.yml:5: a timeframe needs memory across records; remove it"),
-        (with("title: Bucket deleted\n", ""), "own.yml: Missing required field 'title'; add 'title'"),
-        (format!("{OWN_RULE}---\n{OWN_RULE}"), "own.yml: several documents in one file; give each a file of its own"),
-        (String::new(), "own.yml: no Sigma document in it; write one rule or one filter, or remove the file"),
+        (
+            with("level: high", "level: hgih"),
+            "own.yml:9: invalid level: 'hgih'; use informational, low, medium, high or critical",
+        ),
+        (
+            with("level: high\n", ""),
+            "own.yml: the rule has no level; add level: informational, low, medium, high or critical",
+        ),
+        (
+            with("condition: selection", "condition: selectoin"),
+            "own.yml:8: the condition names `selectoin`, which the file does not define; correct the name, or define it",
+        ),
+        (
+            with("condition: selection", "condition: all of typo_*"),
+            "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern",
+        ),
+        (
+            with("condition: selection", "condition: 1 of typo_*"),
+            "own.yml:8: the condition chooses `typo_*`, which fits no detection; correct the pattern",
+        ),
+        (
+            with("service: cloudtrail", "service: guardduty"),
+            "own.yml:3: the rule is for other logs; set product: aws and service: cloudtrail",
+        ),
+        (
+            with("id: 11111111-1111-4111-8111-111111111111", "id: seven"),
+            "own.yml:2: no UUID as id; add one (uuidgen makes one), or a bundled rule's to replace it",
+        ),
+        (
+            with("eventName: DeleteBucket", "eventName|expand: '%names%'"),
+            "own.yml:4: a placeholder (modifier `expand`) has no value here; write the values out",
+        ),
+        (
+            with("  selection:", "  timeframe: 5m\n  selection:"),
+            "own.yml:5: a timeframe needs memory across records; remove it",
+        ),
+        (
+            with("title: Bucket deleted\n", ""),
+            "own.yml: Missing required field 'title'; add 'title'",
+        ),
+        (
+            format!("{OWN_RULE}---\n{OWN_RULE}"),
+            "own.yml: several documents in one file; give each a file of its own",
+        ),
+        (
+            String::new(),
+            "own.yml: no Sigma document in it; write one rule or one filter, or remove the file",
+        ),
     ] {
         let loaded = load(&[("good.yml", OWN_RULE), ("own.yml", &text)]);
         let problems: Vec<String> = loaded.rejected.iter().map(ToString::to_string).collect();
         assert_eq!(problems, [expected], "{text}");
         let record = json!({"eventSource": "s3.amazonaws.com", "eventName": "DeleteBucket"});
-        assert_eq!(titles(&loaded.pack, record), ["Bucket deleted"], "the good rule stays");
+        assert_eq!(
+            titles(&loaded.pack, record),
+            ["Bucket deleted"],
+            "the good rule stays"
+        );
     }
 }
 
 #[test]
 fn broken_yaml_names_its_line() {
-    for text in ["title: [", "title: a\n\tid: b", "title: a\ntitle: b\n", "just text", "- a list"] {
+    for text in [
+        "title: [",
+        "title: a\n\tid: b",
+        "title: a\ntitle: b\n",
+        "just text",
+        "- a list",
+    ] {
         let loaded = load(&[("own.yml", text)]);
         assert_eq!(loaded.rejected.len(), 1, "{text}");
     }
@@ -228,17 +299,29 @@ fn a_broken_bundled_rule_stops_the_start() {
         text: OWN_RULE.replace("level: high", "level: hgih"),
     };
     let error = RulePack::load_over(&[broken], &[]).unwrap_err();
-    assert_eq!((error.file.as_str(), error.line), ("rules/broken.yml", Some(9)));
+    assert_eq!(
+        (error.file.as_str(), error.line),
+        ("rules/broken.yml", Some(9))
+    );
 }
 
 #[test]
 fn a_rule_whose_sources_cannot_be_told_says_why_and_costs_the_shortcut() {
     for (detection, why) in [
-        ("eventSource|endswith: .amazonaws.com", "its eventSource has a modifier"),
-        ("eventSource: '*.amazonaws.com'", "its eventSource has a wildcard"),
+        (
+            "eventSource|endswith: .amazonaws.com",
+            "its eventSource has a modifier",
+        ),
+        (
+            "eventSource: '*.amazonaws.com'",
+            "its eventSource has a wildcard",
+        ),
         ("eventName: DeleteBucket", "it names no eventSource"),
     ] {
-        let text = OWN_RULE.replace("eventSource: s3.amazonaws.com\n    eventName: DeleteBucket", detection);
+        let text = OWN_RULE.replace(
+            "eventSource: s3.amazonaws.com\n    eventName: DeleteBucket",
+            detection,
+        );
         let loaded = load(&[("own.yml", &text)]);
         assert_eq!(loaded.pack.sources(), Sources::All, "{detection}");
         let reasons: Vec<&str> = loaded
@@ -304,7 +387,10 @@ fn a_filter_works_through_its_last_day_and_then_no_more() {
         let matched = loaded.pack.evaluate(&closing_by_finance(), now()).unwrap();
         assert_eq!(matched.rules.is_empty(), suppresses, "{date}");
         assert_eq!(matched.expired_filters.is_empty(), suppresses, "{date}");
-        assert_eq!(loaded.pack.expired_filters(now()).count(), usize::from(!suppresses));
+        assert_eq!(
+            loaded.pack.expired_filters(now()).count(),
+            usize::from(!suppresses)
+        );
     }
 }
 
@@ -315,18 +401,54 @@ fn a_filter_that_could_silence_everything_is_refused() {
     for (text, expected) in [
         (filter("any", ""), "does not name its rules"),
         (filter("[]", ""), "does not name its rules"),
-        (good.replace(&format!("  rules: [{id}]\n"), ""), "does not name its rules"),
-        (good.replace("condition: not selection", "condition: selection"), "must read `not <selection>`"),
-        (good.replace("condition: not selection", "condition: not 1 of selection_*"), "fits no detection"),
-        (good.replace("condition: not selection", "condition: not other"), "does not define"),
-        (good.replace("description: Finance owns the payment methods\n", ""), "without a reason"),
-        (filter("[33333333-3333-4333-8333-333333333333]", ""), "which does not exist"),
-        (filter(&format!("[{id}]"), "expires: soon\n"), "`expires` is not a date"),
+        (
+            good.replace(&format!("  rules: [{id}]\n"), ""),
+            "does not name its rules",
+        ),
+        (
+            good.replace("condition: not selection", "condition: selection"),
+            "must read `not <selection>`",
+        ),
+        (
+            good.replace(
+                "condition: not selection",
+                "condition: not 1 of selection_*",
+            ),
+            "fits no detection",
+        ),
+        (
+            good.replace("condition: not selection", "condition: not other"),
+            "does not define",
+        ),
+        (
+            good.replace("description: Finance owns the payment methods\n", ""),
+            "without a reason",
+        ),
+        (
+            filter("[33333333-3333-4333-8333-333333333333]", ""),
+            "which does not exist",
+        ),
+        (
+            filter(&format!("[{id}]"), "expires: soon\n"),
+            "`expires` is not a date",
+        ),
     ] {
         let loaded = load(&[("f.yml", &text)]);
         assert_eq!(loaded.rejected.len(), 1, "{text}");
-        assert!(loaded.rejected[0].to_string().contains(expected), "{}", loaded.rejected[0]);
-        assert_eq!(loaded.pack.evaluate(&closing_by_finance(), now()).unwrap().rules.len(), 1);
+        assert!(
+            loaded.rejected[0].to_string().contains(expected),
+            "{}",
+            loaded.rejected[0]
+        );
+        assert_eq!(
+            loaded
+                .pack
+                .evaluate(&closing_by_finance(), now())
+                .unwrap()
+                .rules
+                .len(),
+            1
+        );
     }
 }
 

@@ -1,15 +1,13 @@
 //! The scan against a slow reference that parses everything.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use billing_watch::cloudtrail::{Record, Scan, ScanError, ScanLimits, Sources, is_well_formed};
 use proptest::prelude::*;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::support::{
-    CONSOLE, gzip, gzip_log, log_file, noise, record, run_scan, scan_both,
-};
+use crate::support::{CONSOLE, gzip, gzip_log, log_file, noise, record, run_scan, scan_both};
 
 fn console() -> Sources {
     Sources::only([CONSOLE])
@@ -89,8 +87,8 @@ fn spelled(text: &'static str) -> impl Strategy<Value = String> {
         let mut spelling = String::from("\"");
         for (character, choice) in text.chars().zip(choices) {
             match choice {
-                0 => spelling += &format!("\\u{:04x}", u32::from(character)),
-                1 => spelling += &format!("\\u{:04X}", u32::from(character)),
+                0 => write!(spelling, "\\u{:04x}", u32::from(character)).unwrap(),
+                1 => write!(spelling, "\\u{:04X}", u32::from(character)).unwrap(),
                 _ => spelling.push(character),
             }
         }
@@ -173,7 +171,11 @@ fn nested() -> impl Strategy<Value = String> {
                 format!("[{}]", members.join(","))
             }),
             prop::collection::vec(
-                (prop_oneof![3 => member_name(), 1 => plain("eventSource")], inner, space()),
+                (
+                    prop_oneof![3 => member_name(), 1 => plain("eventSource")],
+                    inner,
+                    space()
+                ),
                 0..4
             )
             .prop_map(|members| object(&members)),
@@ -195,14 +197,13 @@ fn element() -> impl Strategy<Value = String> {
         4 => (member_name(), nested()),
         1 => (source, source_value()),
     ];
-    let members = prop::collection::vec((member, space()), 0..8)
-        .prop_map(|members| {
-            let members: Vec<_> = members
-                .into_iter()
-                .map(|((name, value), space)| (name, value, space))
-                .collect();
-            object(&members)
-        });
+    let members = prop::collection::vec((member, space()), 0..8).prop_map(|members| {
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|((name, value), space)| (name, value, space))
+            .collect();
+        object(&members)
+    });
     prop_oneof![12 => members, 1 => nested()]
 }
 
@@ -323,7 +324,10 @@ fn every_chunk_boundary_of_a_file_gives_the_same_records() {
 
 #[test]
 fn what_precedes_a_broken_end_is_handed_out_before_the_error() {
-    let mut body = gzip_log(&[record("CloseAccount", "a"), record("SetPayInformation", "b")]);
+    let mut body = gzip_log(&[
+        record("CloseAccount", "a"),
+        record("SetPayInformation", "b"),
+    ]);
     let checksum = body.len() - 6;
     body[checksum] ^= 1;
     let scanned = scan_both(&body, &console(), limits(), &[]);
@@ -354,7 +358,11 @@ fn the_cap_is_exact_and_what_lies_under_it_is_handed_out() {
 #[test]
 fn a_record_over_the_limit_fails_the_file_but_hides_no_sibling() {
     let long = record_long("CloseAccount");
-    let text = log_file(&[record("CloseAccount", "a"), long, record("CloseAccount", "b")]);
+    let text = log_file(&[
+        record("CloseAccount", "a"),
+        long,
+        record("CloseAccount", "b"),
+    ]);
     let limits = ScanLimits {
         record_bytes: 4096,
         ..limits()

@@ -274,7 +274,10 @@ pub(crate) struct Ran {
 pub(crate) fn run_envelope(
     pipeline: &MemoryPipeline<'_>,
     payload: &Value,
-) -> (Report, Result<Value, billing_watch::envelope::InvocationError>) {
+) -> (
+    Report,
+    Result<Value, billing_watch::envelope::InvocationError>,
+) {
     let envelope = Envelope::parse(payload).unwrap();
     let (report, outcomes) = block_on(pipeline.handle(&envelope, "test-invocation"));
     assert_identities(&report);

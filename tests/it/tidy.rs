@@ -1,0 +1,176 @@
+//! Promises that a compiler can't keep.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+#[path = "../../examples/rules_reference.rs"]
+#[allow(dead_code, reason = "its `main` is the example's")]
+mod rules_reference;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn files_under(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_under(&path, ending));
+        } else if path.to_str().unwrap().ends_with(ending) {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The module of `src/` that a file belongs to.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str();
+    first.to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The modules of this crate that a source file names.
+fn imports(text: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for part in text.split("crate::").skip(1) {
+        let names: String = match part.strip_prefix('{') {
+            Some(list) => list.split("};").next().unwrap().to_owned(),
+            None => part.to_owned(),
+        };
+        let listed = part.starts_with('{');
+        let mut depth = 0_i32;
+        let mut word = String::new();
+        for character in names.chars() {
+            if character.is_alphanumeric() || character == '_' {
+                word.push(character);
+                continue;
+            }
+            if depth == 0 && modules.contains(&word) {
+                found.insert(word.clone());
+            }
+            word.clear();
+            depth += i32::from(character == '{') - i32::from(character == '}');
+            if !listed {
+                break;
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_run_one_way() {
+    let allowed: &[(&str, &[&str])] = &[
+        ("envelope", &[]),
+        ("cloudtrail", &[]),
+        ("rules", &["cloudtrail"]),
+        ("alert", &["cloudtrail", "envelope", "rules"]),
+        ("ledger", &["alert", "cloudtrail", "envelope"]),
+        ("report", &["rules"]),
+        ("pipeline", &["alert", "cloudtrail", "envelope", "ledger", "report", "rules"]),
+        ("config", &["cloudtrail", "rules"]),
+        ("metrics", &["report"]),
+        ("aws", &["alert", "config", "envelope", "ledger", "pipeline", "rules"]),
+    ];
+    let modules: BTreeSet<String> = allowed.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for path in files_under(&root().join("src"), ".rs") {
+        let module = module(&path);
+        let Some((_, allowed)) = allowed.iter().find(|(name, _)| *name == module) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        for import in imports(&text, &modules) {
+            assert!(
+                import == module || allowed.contains(&import.as_str()),
+                "{} imports {import}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_edge_knows_the_sdk() {
+    for path in files_under(&root().join("src"), ".rs") {
+        if ["aws", "main", "bin"].contains(&module(&path).as_str()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in ["aws_sdk", "aws_config", "aws_smithy", "lambda_runtime::"] {
+            assert!(!text.contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_rules_reference_is_current() {
+    assert!(
+        read("docs/rules.md") == rules_reference::reference(),
+        "docs/rules.md is not what rules/ gives: run `make docs`"
+    );
+}
+
+#[test]
+fn the_changelog_names_the_version() {
+    let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
+    assert!(read("CHANGELOG.md").contains(&heading), "no `{heading}`");
+}
+
+#[test]
+fn the_readme_documents_every_variable() {
+    let readme = read("README.md");
+    for name in billing_watch::config::VARIABLES {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut documents = files_under(&root().join("docs"), ".md");
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
+        documents.push(root().join(name));
+    }
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1) {
+            let target = link.split(')').next().unwrap();
+            let target = target.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = document.parent().unwrap().join(target);
+            assert!(path.exists(), "{}: {target}", document.display());
+        }
+    }
+}
+
+#[test]
+fn dependencies_say_what_for() {
+    let manifest = read("Cargo.toml");
+    let mut previous = "";
+    let mut in_dependencies = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line.contains("dependencies");
+        } else if in_dependencies && line.contains('=') {
+            assert!(previous.starts_with('#'), "no reason for {line}");
+        }
+        previous = line;
+    }
+}
+
+#[test]
+fn modules_stay_readable_in_one_sitting() {
+    for path in files_under(&root().join("src"), ".rs") {
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 600, "{} has {lines} lines", path.display());
+    }
+}
