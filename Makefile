@@ -1,0 +1,63 @@
+# Everyday commands. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help test demo watch invoke docs bench measure fuzz deny venv clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+EVENT ?= events/s3-put.json
+SECONDS_EACH ?= 600
+# The linker that cargo-lambda uses is Rust's own: these builds run on this machine.
+export CARGO_TERM_COLOR ?= auto
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: venv ## Everything that CI checks: format, lints, tests, rules, documents, spelling
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib -- -D warnings
+	cargo test --locked --all-targets
+	cargo test --locked --doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
+	$(BIN)/typos
+
+demo: venv ## From a log file to an alert on this machine: S3, SNS, SQS and Lambda on loopback
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
+
+watch: venv ## Run the function locally, beside a moto of its own, until Ctrl-C
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py --watch
+
+invoke: venv ## Send EVENT=events/….json to a running `make watch`
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py --invoke $(EVENT)
+
+docs: ## Write docs/rules.md anew from rules/
+	cargo run --quiet --locked --example rules-reference > docs/rules.md.new
+	mv docs/rules.md.new docs/rules.md
+
+bench: ## Benches of the scan and the rules; compare their medians within one run
+	cargo bench --locked --bench scan
+
+measure: venv ## Start, memory and CPU of the release binary
+	cargo build --locked --release --bin billing-watch-function
+	$(BIN)/python scripts/measure.py target/release/billing-watch-function
+
+fuzz: ## Fuzz each target for SECONDS_EACH; needs nightly and cargo-fuzz
+	cd fuzz && for target in envelope scan alert; do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; \
+	done
+
+deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
+	cargo deny --locked check bans licenses sources
+	cargo deny --locked check advisories || echo "advisories not checked: is their database reachable?"
+
+venv: $(VENV)/.made ## Tools from PyPI in .venv, pinned
+
+$(VENV)/.made: requirements-dev.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --requirement requirements-dev.txt
+	touch $@
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf $(VENV)
