@@ -34,6 +34,7 @@ fn log_file(hit: bool) -> Bytes {
         } else {
             ["s3.amazonaws.com", "ec2.amazonaws.com", "kms.amazonaws.com"][(number % 3) as usize]
         };
+        let name = ["GetObject", "DescribeInstances", "Decrypt"][(number % 3) as usize];
         let record = json!({
             "eventVersion": "1.08",
             "userIdentity": {
@@ -46,7 +47,7 @@ fn log_file(hit: bool) -> Bytes {
             },
             "eventTime": "2026-03-02T16:44:04Z",
             "eventSource": source,
-            "eventName": ["GetObject", "DescribeInstances", "Decrypt"][(number % 3) as usize],
+            "eventName": name,
             "awsRegion": "us-east-1",
             "sourceIPAddress": format!("203.0.113.{}", scrambled % 250),
             "userAgent": "[aws-sdk-java/2.25.11 Linux/5.10 OpenJDK_64-Bit_Server_VM/17]",
@@ -146,7 +147,13 @@ fn splitter_alone(bencher: Bencher) {
 
 #[divan::bench]
 fn load_the_bundled_rules(bencher: Bencher) {
-    bencher.bench(|| RulePack::load(&[]).expect("good rules").pack.rules().count());
+    bencher.bench(|| {
+        RulePack::load(&[])
+            .expect("good rules")
+            .pack
+            .rules()
+            .count()
+    });
 }
 
 #[divan::bench]
@@ -157,5 +164,8 @@ fn match_one_record(bencher: Bencher) {
         "eventName": "CloseAccount",
         "userIdentity": {"type": "Root"},
     }));
-    bencher.bench(|| pack.evaluate(black_box(&record), Timestamp::UNIX_EPOCH).is_some());
+    bencher.bench(|| {
+        pack.evaluate(black_box(&record), Timestamp::UNIX_EPOCH)
+            .is_some()
+    });
 }

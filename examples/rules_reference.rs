@@ -53,11 +53,21 @@ pub(crate) fn reference() -> String {
          | level | rule | file |\n| --- | --- | --- |\n",
     );
     for rule in pack.rules() {
-        line(&mut page, format_args!("| {} | {} | [{}](../{}) |", rule.level, rule.title, rule.file, rule.file));
+        line(
+            &mut page,
+            format_args!(
+                "| {} | {} | [{}](../{}) |",
+                rule.level, rule.title, rule.file, rule.file
+            ),
+        );
     }
     required(&mut page, &events, &rule_of);
     for rule in pack.rules() {
-        section(&mut page, rule, by_rule.get(&rule.id).map_or(&[], Vec::as_slice));
+        section(
+            &mut page,
+            rule,
+            by_rule.get(&rule.id).map_or(&[], Vec::as_slice),
+        );
     }
     page
 }
@@ -98,7 +108,11 @@ fn required(page: &mut String, events: &[Event], rule_of: &BTreeMap<(&str, &str)
                 event.name,
                 rule.map_or("", |rule| rule.level.as_str()),
                 rule.map_or("none", |rule| &rule.title),
-                if event.moved_to.is_empty() { "still there" } else { event.moved_to }
+                if event.moved_to.is_empty() {
+                    "still there"
+                } else {
+                    event.moved_to
+                }
             ),
         );
     }
@@ -106,7 +120,13 @@ fn required(page: &mut String, events: &[Event], rule_of: &BTreeMap<(&str, &str)
 
 fn section(page: &mut String, rule: &Rule, events: &[&Event]) {
     line(page, format_args!("\n## {}\n", rule.title));
-    line(page, format_args!("Level {}, id `{}`, [{}](../{})\n", rule.level, rule.id, rule.file, rule.file));
+    line(
+        page,
+        format_args!(
+            "Level {}, id `{}`, [{}](../{})\n",
+            rule.level, rule.id, rule.file, rule.file
+        ),
+    );
     line(page, format_args!("{}\n", rule.description));
     page.push_str("What to do now:\n\n");
     for (index, step) in rule.response.iter().enumerate() {

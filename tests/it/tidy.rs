@@ -75,10 +75,23 @@ fn imports_run_one_way() {
         ("alert", &["cloudtrail", "envelope", "rules"]),
         ("ledger", &["alert", "cloudtrail", "envelope"]),
         ("report", &["rules"]),
-        ("pipeline", &["alert", "cloudtrail", "envelope", "ledger", "report", "rules"]),
+        (
+            "pipeline",
+            &[
+                "alert",
+                "cloudtrail",
+                "envelope",
+                "ledger",
+                "report",
+                "rules",
+            ],
+        ),
         ("config", &["cloudtrail", "rules"]),
         ("metrics", &["report"]),
-        ("aws", &["alert", "config", "envelope", "ledger", "pipeline", "rules"]),
+        (
+            "aws",
+            &["alert", "config", "envelope", "ledger", "pipeline", "rules"],
+        ),
     ];
     let modules: BTreeSet<String> = allowed.iter().map(|(name, _)| (*name).to_owned()).collect();
     for path in files_under(&root().join("src"), ".rs") {
@@ -135,7 +148,13 @@ fn the_readme_documents_every_variable() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut documents = files_under(&root().join("docs"), ".md");
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
         documents.push(root().join(name));
     }
     for document in documents {

@@ -1,0 +1,52 @@
+//! Whatever the bytes and their pieces, probe and splitter agree where the splitter accepts, and the
+//! pieces change nothing.
+
+#![no_main]
+
+use std::sync::Arc;
+
+use billing_watch::cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step};
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+fn run(mut scan: Scan, body: &[u8], size: usize) -> (Vec<Value>, Result<(), ScanError>) {
+    let mut chunks = body.chunks(size);
+    let mut records = Vec::new();
+    loop {
+        match scan.next_step() {
+            Ok(Step::Record(record)) => records.push(record.as_value().clone()),
+            Ok(Step::NeedInput) => match chunks.next() {
+                Some(chunk) => scan.feed(Bytes::copy_from_slice(chunk)),
+                None => scan.end_of_input(),
+            },
+            Ok(Step::Done) => return (records, Ok(())),
+            Err(error) => return (records, Err(error)),
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&[size, buffer, how], body)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    let limits = ScanLimits {
+        expanded_bytes: 1 << 20,
+        record_bytes: 4096,
+        replay_bytes: if how & 1 == 0 { 8 << 20 } else { 64 },
+        buffer_bytes: 16 + usize::from(buffer),
+    };
+    let sources = Arc::new(Sources::only(["billingconsole.amazonaws.com"]));
+    let size = 1 + usize::from(size);
+    let probed = run(Scan::new(Arc::clone(&sources), limits), body, size);
+    let split = run(Scan::without_probe(Arc::clone(&sources), limits), body, size);
+    let whole = run(Scan::without_probe(sources, limits), body, body.len().max(1));
+    assert_eq!(split.1, whole.1);
+    assert_eq!(split.0, whole.0);
+    if split.1.is_ok() {
+        assert_eq!(probed, split);
+    } else if probed.1.is_ok() {
+        // JSON that is malformed where no source of interest is named passes the probe.
+        assert!(probed.0.is_empty());
+    }
+});
