@@ -1,7 +1,9 @@
 //! Findings as a person reads them: one message for a log file's findings that share affected
 //! account and actor, in numbered parts where one message can't hold them.
 
+mod body;
 pub(crate) mod escape;
+mod evidence;
 mod text;
 mod withhold;
 

@@ -1,13 +1,12 @@
 //! The body of an alert, written for somebody who was just woken by it.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Context, Part, actor_name, affected_account,
-    escape::{clean, json_string, shell_word},
+    Context, Part, actor_name, affected_account, body::Body, escape::clean, evidence::evidence,
     withhold,
 };
 use crate::{
@@ -15,8 +14,6 @@ use crate::{
     rules::{Finding, Level, Rule},
 };
 
-/// Prose wraps at this column; commands, ARNs and links never break.
-const COLUMNS: usize = 100;
 /// Most characters of a text that the caller of AWS chose.
 const UNTRUSTED_CHARACTERS: usize = 256;
 /// Most fields that an alert lists of one finding.
@@ -27,8 +24,6 @@ const FIELD_DEPTH: usize = 6;
 const DETAILED_FINDINGS: usize = 10;
 /// Most rules of a group that are explained.
 const EXPLAINED_RULES: usize = 5;
-/// Most event ids in the command that prints the records.
-const PRINTED_RECORDS: usize = 20;
 /// The members of a record whose leaves are what changed.
 const CHANGED_MEMBERS: [&str; 3] = [
     "requestParameters",
@@ -393,89 +388,6 @@ fn leaves(
     }
 }
 
-fn evidence(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
-    let record = &findings[0].record;
-    body.heading("EVIDENCE");
-    if findings.len() == 1 {
-        body.field("Event id", &event_id(record));
-    }
-    let file = format!("s3://{}/{}", context.object.bucket, context.object.key);
-    // Not untrusted for its scheme, but for what may stand behind it.
-    body.field("Log file", &clean(&file, 2048).replacen("[:]//", "://", 1));
-    body.field("Print it", &print_command(findings, context));
-    body.field("Console", &console_link(record));
-}
-
-/// A command for copy and paste that prints the records; `gunzip -cf` passes plain JSON through.
-fn print_command(findings: &[Finding], context: &Context<'_>) -> String {
-    let object = context.object;
-    let fetch = match &object.version_id {
-        Some(version) => format!(
-            "aws s3api get-object --bucket {} --key {} --version-id {} /dev/fd/3 3>&1 >/dev/null",
-            shell_word(&object.bucket),
-            shell_word(&object.key),
-            shell_word(version)
-        ),
-        None => format!(
-            "aws s3 cp {} -",
-            shell_word(&format!("s3://{}/{}", object.bucket, object.key))
-        ),
-    };
-    let ids: Vec<String> = findings
-        .iter()
-        .take(PRINTED_RECORDS)
-        .filter_map(|finding| finding.record.event_id().filter(is_short))
-        .map(json_string)
-        .collect();
-    let member = |name| findings[0].record.text(name).filter(is_short);
-    let chosen = match &ids[..] {
-        [] => format!(
-            ".eventName == {} and .eventTime == {}",
-            member("eventName").map_or_else(|| ".eventName".to_owned(), json_string),
-            member("eventTime").map_or_else(|| ".eventTime".to_owned(), json_string)
-        ),
-        [id] => format!(".eventID == {id}"),
-        ids => format!(".eventID | IN({})", ids.join(", ")),
-    };
-    let filter = shell_word(&format!(".Records[] | select({chosen})"));
-    format!("{fetch} | gunzip -cf | jq {filter}")
-}
-
-/// Whether a text may stand in a command: AWS's own ids, names and times are no longer.
-fn is_short(text: &&str) -> bool {
-    text.len() <= 128
-}
-
-/// A link that opens for whoever is signed in to the right account, and says which that is.
-fn console_link(record: &Record) -> String {
-    let plain = |text: &&str| {
-        text.len() <= 64
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let region = record.text("awsRegion").filter(plain);
-    let id = record.event_id().filter(plain);
-    let (Some(region), Some(id)) = (region, id) else {
-        return "no link, for the record's Region or event id is missing or odd".to_owned();
-    };
-    let domain = if region.starts_with("us-gov-") {
-        "console.amazonaws-us-gov.com"
-    } else if region.starts_with("cn-") {
-        "console.amazonaws.cn"
-    } else {
-        "console.aws.amazon.com"
-    };
-    let account = record.recipient_account().map_or_else(
-        || "the account of the event".to_owned(),
-        |account| format!("account {account}"),
-    );
-    format!(
-        "https://{region}.{domain}/cloudtrailv2/home?region={region}#/events/{id} \
-         (sign in to {account} first; works for 90 days)"
-    )
-}
-
 fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
     let mut rules: Vec<&Rule> = Vec::new();
     for finding in findings {
@@ -499,7 +411,7 @@ fn event_name(record: &Record) -> String {
     )
 }
 
-fn event_id(record: &Record) -> String {
+pub(super) fn event_id(record: &Record) -> String {
     record
         .event_id()
         .map_or_else(|| "no event id".to_owned(), |id| clean(id, 64))
@@ -515,47 +427,4 @@ fn capitalised(text: &str) -> String {
 /// A rule's own prose: links in it are meant, hidden characters are not.
 fn clean_prose(text: &str) -> String {
     clean(text, 4_000).replace("[:]//", "://")
-}
-
-/// Lines of text on their way to a mail.
-#[derive(Default)]
-struct Body {
-    text: String,
-}
-
-impl Body {
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn blank(&mut self) {
-        self.text.push('\n');
-    }
-
-    fn heading(&mut self, heading: &str) {
-        self.blank();
-        self.line(heading);
-    }
-
-    fn field(&mut self, label: &str, value: &str) {
-        // Writing to a string can't fail.
-        let _ = writeln!(self.text, "{:<9} {value}", format!("{label}:"));
-    }
-
-    fn prose(&mut self, prose: &str) {
-        self.item("", prose);
-    }
-
-    fn item(&mut self, bullet: &str, prose: &str) {
-        let indent = " ".repeat(bullet.len());
-        let options = textwrap::Options::new(COLUMNS)
-            .initial_indent(bullet)
-            .subsequent_indent(&indent)
-            .break_words(false)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
-            .word_separator(textwrap::WordSeparator::AsciiSpace);
-        self.line(&textwrap::fill(prose, options));
-    }
 }

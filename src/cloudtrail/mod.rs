@@ -2,6 +2,7 @@
 //!
 //! No I/O and no AWS SDK type: bytes in, records out.
 
+mod captured;
 mod inflate;
 mod key;
 mod probe;

@@ -1,4 +1,4 @@
-//! The one orchestration: from an envelope's objects to alerts, a report, and what failed.
+//! The work on one object: read it, judge its records, and send the alerts of each group.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,23 +6,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
+use super::{AlertSink, LogBody, LogStore, Pipeline, failure};
 use crate::{
     alert::{self, Alert, Context, GroupKey, escape::clean},
-    cloudtrail::{
-        KeyKind, OtherKind, Record, Scan, ScanError, ScanLimits, Sources, Step, classify_key,
-    },
-    envelope::{DeliveryOutcome, Envelope, Failure, Happening, Mention, ObjectRef},
-    ledger::{Claim, Ledger, LedgerError, LedgerStore, Ticket, record_key},
+    cloudtrail::{KeyKind, OtherKind, Record, Scan, ScanError, Step, classify_key},
+    envelope::{Failure, Happening, Mention, ObjectRef},
+    ledger::{Claim, LedgerError, LedgerStore, Ticket, record_key},
     report::Report,
-    rules::{Finding, Level, RulePack},
+    rules::Finding,
 };
 
-/// Objects of one envelope that are scanned at the same time.
-const CONCURRENT_OBJECTS: usize = 4;
 /// Claims of one group that are made at the same time.
 const CONCURRENT_CLAIMS: usize = 16;
 /// Bytes of records that one scan holds back before it sends the largest group.
@@ -32,230 +28,68 @@ const NUMBERED_GROUPS: usize = 1024;
 /// How often another's claim is looked at again, and how long between looks.
 const BUSY_LOOKS: usize = 3;
 const BUSY_WAIT: Duration = Duration::from_millis(200);
-/// Most findings that an S3 Batch task tells by name, and most unwatched events that a log names.
-const TOLD_FINDINGS: usize = 20;
-
-/// Where objects are read: S3, or a folder.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait LogStore {
-    /// An object's body on its way in.
-    type Body: LogBody;
-
-    /// Begins to read an object.
-    async fn open(&self, object: &ObjectRef) -> Result<Self::Body, StoreError>;
-}
-
-/// An object's body, chunk by chunk.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait LogBody {
-    /// The next chunk; `None` at the end.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError>;
-}
-
-/// Where alerts go: SNS, or standard output.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait AlertSink {
-    /// Hands an alert over; returns the id under which it was accepted.
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError>;
-}
-
-/// An object could not be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct StoreError {
-    /// What kind of trouble it is.
-    pub kind: StoreErrorKind,
-    /// The cause, as the store tells it.
-    pub message: String,
-}
-
-/// Kinds of trouble with reading an object.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StoreErrorKind {
-    /// The object, its version or its bucket does not exist.
-    Missing,
-    /// The function may not read the object.
-    AccessDenied,
-    /// The function may not use the key that the object is encrypted with.
-    KeyAccessDenied,
-    /// Too many requests.
-    Throttled,
-    /// Anything else, such as a broken connection.
-    Other,
-}
-
-/// An alert could not be handed over.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct SinkError {
-    /// The cause, as the sink tells it.
-    pub message: String,
-    /// Whether another try may succeed without anybody's help.
-    pub retryable: bool,
-}
-
-/// What the operator decides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Sources whose findings alert.
-    pub watched: Sources,
-    /// The lowest level that alerts.
-    pub minimum_level: Level,
-    /// Whether findings of S3 Batch tasks alert.
-    pub batch_alerts: bool,
-    /// Whether personal values are withheld from alerts.
-    pub withhold_values: bool,
-    /// Bounds of each scan.
-    pub limits: ScanLimits,
-}
-
-/// Everything that handles envelopes.
-pub struct Pipeline<S, A, L, C> {
-    store: S,
-    sink: A,
-    ledger: Ledger<L>,
-    pack: RulePack,
-    sources: Arc<Sources>,
-    settings: Settings,
-    clock: C,
-}
+/// Most unwatched events that a log names of one object.
+const NAMED_UNWATCHED: usize = 20;
 
 /// One object to look at, however many deliveries name it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Job {
-    mention: Mention,
-    batch_task: bool,
+pub(super) struct Job {
+    pub(super) mention: Mention,
+    pub(super) batch_task: bool,
 }
 
 /// What became of one object.
 #[derive(Default)]
-struct ObjectOutcome {
-    report: Report,
-    failure: Option<Failure>,
-    told: Vec<String>,
+pub(super) struct ObjectOutcome {
+    pub(super) report: Report,
+    pub(super) failure: Option<Failure>,
+    pub(super) told: Vec<String>,
+}
+
+/// Handles one object to its end, whatever that is.
+pub(super) async fn handle<S, A, L, C>(
+    pipeline: &Pipeline<S, A, L, C>,
+    job: &Job,
+    claimant: &str,
+) -> ObjectOutcome
+where
+    S: LogStore,
+    A: AlertSink,
+    L: LedgerStore,
+    C: Fn() -> Timestamp,
+{
+    let mention = &job.mention;
+    let mut outcome = ObjectOutcome::default();
+    outcome.report.objects = 1;
+    let file_account = match skip_reason(mention) {
+        Err(reason) => {
+            outcome.report.skip(reason);
+            if let Happening::Removed(event) = &mention.happening {
+                tracing::warn!(object = %failure::shown(&mention.object), %event, "a log file was removed");
+            }
+            return outcome;
+        }
+        Ok(account) => account,
+    };
+    let mut work = ObjectWork {
+        pipeline,
+        job,
+        claimant,
+        known_shape: file_account.is_some(),
+        file_account,
+        groups: HashMap::new(),
+        held_bytes: 0,
+        sent_parts: HashMap::new(),
+        unwatched: BTreeMap::new(),
+        outcome,
+    };
+    let read = work.read().await;
+    work.send_all().await;
+    work.finish(read);
+    work.outcome
 }
 
 impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S, A, L, C> {
-    /// A pipeline over its store, sink and ledger; `clock` tells the time.
-    pub fn new(
-        store: S,
-        sink: A,
-        ledger: Ledger<L>,
-        pack: RulePack,
-        settings: Settings,
-        clock: C,
-    ) -> Self {
-        Self {
-            sources: Arc::new(pack.sources()),
-            store,
-            sink,
-            ledger,
-            pack,
-            settings,
-            clock,
-        }
-    }
-
-    /// Handles every object of `envelope`. `invocation` tells this attempt from any other.
-    ///
-    /// Failures are in the outcomes, one for each delivery, and in the report.
-    pub async fn handle(
-        &self,
-        envelope: &Envelope,
-        invocation: &str,
-    ) -> (Report, Vec<DeliveryOutcome>) {
-        let (jobs, jobs_of_delivery) = distinct_jobs(envelope);
-        let mut numbered: Vec<(usize, ObjectOutcome)> = stream::iter(jobs.iter().enumerate())
-            .map(|(number, job)| async move {
-                let claimant = format!("{invocation}/{number}");
-                (number, self.handle_object(job, &claimant).await)
-            })
-            .buffer_unordered(CONCURRENT_OBJECTS)
-            .collect()
-            .await;
-        numbered.sort_by_key(|(number, _)| *number);
-        let mut report = Report::default();
-        for (_, outcome) in &numbered {
-            report.add(&outcome.report);
-        }
-        let mut outcomes = Vec::with_capacity(envelope.deliveries.len());
-        for (delivery, jobs) in envelope.deliveries.iter().zip(jobs_of_delivery) {
-            let mut outcome = DeliveryOutcome::default();
-            for problem in &delivery.problems {
-                report.envelope_problems += 1;
-                let message = problem.to_string();
-                tracing::error!(delivery = %clean(&delivery.id, 128), problem = %message, "part of the envelope not understood");
-                outcome.failures.push(Failure {
-                    error_type: "UnknownEnvelope",
-                    message,
-                    retryable: false,
-                });
-            }
-            let mut told = Vec::new();
-            for number in jobs {
-                let object = &numbered[number].1;
-                outcome.failures.extend(object.failure.clone());
-                told.extend(object.told.iter().cloned());
-            }
-            outcome.told = tell(&told);
-            outcomes.push(outcome);
-        }
-        if envelope.is_self_test() {
-            match self.sink.publish(&alert::self_test((self.clock)())).await {
-                Ok(_) => report.alerts += 1,
-                Err(error) => {
-                    tracing::error!(%error, "self-test alert not accepted");
-                    let failure = sink_failure("the self-test alert", &error);
-                    for outcome in &mut outcomes {
-                        outcome.failures.push(failure.clone());
-                    }
-                }
-            }
-        }
-        (report, outcomes)
-    }
-
-    async fn handle_object(&self, job: &Job, claimant: &str) -> ObjectOutcome {
-        let mention = &job.mention;
-        let mut outcome = ObjectOutcome::default();
-        outcome.report.objects = 1;
-        let file_account = match skip_reason(mention) {
-            Err(reason) => {
-                outcome.report.skip(reason);
-                if let Happening::Removed(event) = &mention.happening {
-                    tracing::warn!(object = %shown(&mention.object), %event, "a log file was removed");
-                }
-                return outcome;
-            }
-            Ok(account) => account,
-        };
-        let mut work = ObjectWork {
-            pipeline: self,
-            job,
-            claimant,
-            known_shape: file_account.is_some(),
-            file_account,
-            groups: HashMap::new(),
-            held_bytes: 0,
-            sent_parts: HashMap::new(),
-            unwatched: BTreeMap::new(),
-            outcome,
-        };
-        let read = work.read().await;
-        work.send_all().await;
-        work.finish(read);
-        work.outcome
-    }
-
     /// Claims a record; looks again a few times where another's claim lives.
     async fn claim_patiently(&self, key: &str, claimant: &str) -> Result<Claim, LedgerError> {
         for _ in 1..BUSY_LOOKS {
@@ -318,7 +152,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
     async fn read_through(&mut self, scan: &mut Scan) -> ReadEnd {
         let mut body = match self.pipeline.store.open(self.object()).await {
             Ok(body) => body,
-            Err(error) => return ReadEnd::Failed(store_failure(self.object(), &error)),
+            Err(error) => return ReadEnd::Failed(failure::of_store(self.object(), &error)),
         };
         loop {
             match scan.next_step() {
@@ -329,13 +163,13 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                         scan.feed(chunk);
                     }
                     Ok(None) => scan.end_of_input(),
-                    Err(error) => return ReadEnd::Failed(store_failure(self.object(), &error)),
+                    Err(error) => return ReadEnd::Failed(failure::of_store(self.object(), &error)),
                 },
                 Ok(Step::Done) => return ReadEnd::Scanned,
                 Err(error) if !self.known_shape && may_be_no_log_file(&error, scan) => {
                     return ReadEnd::NotALogFile(error);
                 }
-                Err(error) => return ReadEnd::Failed(scan_failure(self.object(), &error)),
+                Err(error) => return ReadEnd::Failed(failure::of_scan(self.object(), &error)),
             }
         }
     }
@@ -372,7 +206,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         };
         if !settings.watched.admit(finding.record.get("eventSource")) {
             report.unwatched += 1;
-            if self.unwatched.len() < TOLD_FINDINGS {
+            if self.unwatched.len() < NAMED_UNWATCHED {
                 let name = |name| clean(finding.record.text(name).unwrap_or_default(), 128);
                 let event = format!("{} {}", name("eventSource"), name("eventName"));
                 *self.unwatched.entry(event).or_default() += 1;
@@ -483,14 +317,14 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                         error_type: "LedgerBusy",
                         message: format!(
                             "{}: another invocation is alerting on one of its records",
-                            shown(self.object())
+                            failure::shown(self.object())
                         ),
                         retryable: true,
                     });
                 }
                 Err(error) => {
                     self.outcome.report.failed_findings += 1;
-                    self.fail(ledger_failure(self.object(), &error));
+                    self.fail(failure::of_ledger(self.object(), &error));
                 }
             }
         }
@@ -510,17 +344,17 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                 }
                 for ticket in tickets {
                     if let Err(error) = ledger.publish(ticket, &message_id, now).await {
-                        self.fail(ledger_failure(self.object(), &error));
+                        self.fail(failure::of_ledger(self.object(), &error));
                     }
                 }
             }
             Err(error) => {
                 self.outcome.report.failed_findings += findings.len() as u64;
-                let what = format!("an alert on {}", shown(self.object()));
-                self.fail(sink_failure(&what, &error));
+                let what = format!("an alert on {}", failure::shown(self.object()));
+                self.fail(failure::of_sink(&what, &error));
                 for ticket in tickets {
                     if let Err(error) = ledger.release(ticket).await {
-                        self.fail(ledger_failure(self.object(), &error));
+                        self.fail(failure::of_ledger(self.object(), &error));
                     }
                 }
             }
@@ -549,7 +383,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         match read {
             ReadEnd::Scanned => {}
             ReadEnd::NotALogFile(error) => {
-                tracing::warn!(object = %shown(self.object()), %error, "skipped: holds no records");
+                tracing::warn!(object = %failure::shown(self.object()), %error, "skipped: holds no records");
                 self.outcome.report.skip("holds no records");
                 return;
             }
@@ -565,36 +399,6 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             }
         }
     }
-}
-
-/// The objects of an envelope, each once, and which of them each delivery names.
-fn distinct_jobs(envelope: &Envelope) -> (Vec<Job>, Vec<Vec<usize>>) {
-    let mut jobs: Vec<Job> = Vec::new();
-    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
-    let of_delivery = envelope
-        .deliveries
-        .iter()
-        .map(|delivery| {
-            let mut named: Vec<usize> = delivery
-                .mentions
-                .iter()
-                .map(|mention| {
-                    let created = mention.happening == Happening::Created;
-                    let key = (mention.object.clone(), created, delivery.batch_task);
-                    *numbers.entry(key).or_insert_with(|| {
-                        jobs.push(Job {
-                            mention: mention.clone(),
-                            batch_task: delivery.batch_task,
-                        });
-                        jobs.len() - 1
-                    })
-                })
-                .collect();
-            named.dedup();
-            named
-        })
-        .collect();
-    (jobs, of_delivery)
 }
 
 /// Why an object is not even fetched; else the account in its key, if it is shaped like a log file's.
@@ -628,11 +432,6 @@ fn may_be_no_log_file(error: &ScanError, scan: &Scan) -> bool {
     }
 }
 
-/// An object's name, harmless in a log or an error message.
-fn shown(object: &ObjectRef) -> String {
-    clean(&object.to_string(), 1400).replacen("[:]//", "://", 1)
-}
-
 fn told(finding: &Finding) -> String {
     let record = &finding.record;
     format!(
@@ -642,73 +441,4 @@ fn told(finding: &Finding) -> String {
         record.outcome(),
         clean(record.event_id().unwrap_or("without event id"), 64)
     )
-}
-
-/// Findings in one line for a completion report.
-fn tell(findings: &[String]) -> String {
-    if findings.is_empty() {
-        return "no findings".to_owned();
-    }
-    let mut named: Vec<&str> = findings.iter().map(String::as_str).collect();
-    named.sort_unstable();
-    let mut line = format!("{} findings: ", findings.len());
-    line += &named[..named.len().min(TOLD_FINDINGS)].join(", ");
-    if findings.len() > TOLD_FINDINGS {
-        line += ", …";
-    }
-    line
-}
-
-fn store_failure(object: &ObjectRef, error: &StoreError) -> Failure {
-    let (error_type, remedy, retryable) = match error.kind {
-        StoreErrorKind::Missing => ("ObjectMissing", "", false),
-        StoreErrorKind::AccessDenied => (
-            "ObjectAccessDenied",
-            "; allow s3:GetObject in the function's role and in the bucket's policy",
-            false,
-        ),
-        StoreErrorKind::KeyAccessDenied => (
-            "KeyAccessDenied",
-            "; allow kms:Decrypt in the function's role and in the key's policy",
-            false,
-        ),
-        StoreErrorKind::Throttled => ("ObjectThrottled", "", true),
-        StoreErrorKind::Other => ("ObjectUnreadable", "", true),
-    };
-    Failure {
-        error_type,
-        message: format!("failed to fetch {}: {error}{remedy}", shown(object)),
-        retryable,
-    }
-}
-
-fn scan_failure(object: &ObjectRef, error: &ScanError) -> Failure {
-    Failure {
-        error_type: match error {
-            ScanError::OverCap { .. } => "ObjectTooLarge",
-            _ => "ObjectCorrupt",
-        },
-        message: format!("failed to scan {}: {error}", shown(object)),
-        retryable: false,
-    }
-}
-
-fn ledger_failure(object: &ObjectRef, error: &LedgerError) -> Failure {
-    Failure {
-        error_type: "LedgerUnavailable",
-        message: format!("{}: {error}", shown(object)),
-        retryable: true,
-    }
-}
-
-fn sink_failure(what: &str, error: &SinkError) -> Failure {
-    Failure {
-        error_type: if error.retryable {
-            "AlertNotSent"
-        } else {
-            "AlertRefused"
-        },
-        message: format!("failed to publish {what}: {error}"),
-        retryable: error.retryable,
-    }
 }

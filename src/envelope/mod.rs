@@ -6,12 +6,15 @@
 //! `aws_lambda_events` serves the SQS reply; its event types lose fields (S3 Batch 2.0's bucket and
 //! arguments, the S3 test event), so events are read here from plain JSON.
 
+mod mention;
+mod reply;
+
 use std::fmt;
 
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use mention::{created, event_bridge_mention, s3_mention, task_mention};
 
 /// How deep envelopes may nest; five levels are seen in practice.
 const NESTING: usize = 8;
@@ -21,11 +24,6 @@ const CLOUDTRAIL_VALIDATION: &str = "CloudTrail validation message.";
 const FIFO_ENDING: &str = ".fifo";
 /// Most characters of an unknown text that an error quotes.
 const QUOTED_CHARACTERS: usize = 120;
-/// Most failures that an error message spells out.
-const SPELLED_FAILURES: usize = 10;
-/// S3 Batch Operations gets at most this many characters a task.
-const RESULT_CHARACTERS: usize = 1000;
-
 /// One S3 object, as an envelope names it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectRef {
@@ -192,55 +190,6 @@ impl Envelope {
         self.reply == Reply::SelfTest
     }
 
-    /// The reply to the sender; `outcomes` are those of the deliveries, in their order.
-    pub fn respond(
-        &self,
-        outcomes: &[DeliveryOutcome],
-        report: Value,
-    ) -> Result<Value, InvocationError> {
-        let parts = || self.deliveries.iter().zip(outcomes);
-        match &self.reply {
-            Reply::Report | Reply::SelfTest => {
-                let failures: Vec<&Failure> = outcomes
-                    .iter()
-                    .flat_map(|outcome| &outcome.failures)
-                    .collect();
-                if failures.is_empty() {
-                    Ok(report)
-                } else {
-                    Err(InvocationError::of(&failures))
-                }
-            }
-            Reply::SqsBatch { fifo } => {
-                let mut failed_before = false;
-                let mut response = SqsBatchResponse::default();
-                for (delivery, outcome) in parts() {
-                    if !outcome.failures.is_empty() || (*fifo && failed_before) {
-                        failed_before = true;
-                        let mut failure = BatchItemFailure::default();
-                        failure.item_identifier.clone_from(&delivery.id);
-                        response.batch_item_failures.push(failure);
-                    }
-                }
-                Ok(json!(response))
-            }
-            Reply::S3Batch {
-                schema_version,
-                invocation_id,
-            } => {
-                let results: Vec<Value> = parts()
-                    .map(|(delivery, outcome)| task_result(&delivery.id, outcome))
-                    .collect();
-                Ok(json!({
-                    "invocationSchemaVersion": schema_version,
-                    "treatMissingKeysAs": "PermanentFailure",
-                    "invocationId": invocation_id,
-                    "results": results,
-                }))
-            }
-        }
-    }
-
     fn parse_sqs(messages: &[Value]) -> Result<Self, EnvelopeError> {
         let incomplete = |part| EnvelopeError::Incomplete {
             shape: "SQS message",
@@ -397,29 +346,6 @@ impl Delivery {
     }
 }
 
-impl InvocationError {
-    fn of(failures: &[&Failure]) -> Self {
-        let shared = failures
-            .first()
-            .map(|failure| failure.error_type)
-            .filter(|first| failures.iter().all(|failure| failure.error_type == *first));
-        let mut message = failures
-            .iter()
-            .take(SPELLED_FAILURES)
-            .map(|failure| failure.message.as_str())
-            .collect::<Vec<_>>()
-            .join("; ");
-        if failures.len() > SPELLED_FAILURES {
-            let more = failures.len() - SPELLED_FAILURES;
-            message = format!("{message}; and {more} more");
-        }
-        Self {
-            error_type: shared.unwrap_or("SeveralFailures"),
-            message,
-        }
-    }
-}
-
 fn sqs_messages(value: &Value) -> Option<&[Value]> {
     let records = value.get("Records")?.as_array()?;
     let all = !records.is_empty()
@@ -431,100 +357,6 @@ fn sqs_messages(value: &Value) -> Option<&[Value]> {
 
 fn is_self_test(value: &Value) -> bool {
     text(value, "action") == Some("self-test")
-}
-
-fn s3_mention(record: &Value) -> Result<Mention, EnvelopeError> {
-    let incomplete = |part| EnvelopeError::Incomplete {
-        shape: "S3 event",
-        part,
-    };
-    let s3 = record.get("s3").ok_or_else(|| incomplete("s3"))?;
-    let object = s3.get("object").ok_or_else(|| incomplete("s3.object"))?;
-    let bucket = s3
-        .get("bucket")
-        .and_then(|bucket| text(bucket, "name"))
-        .ok_or_else(|| incomplete("s3.bucket.name"))?;
-    let key = text(object, "key")
-        .and_then(form_decode)
-        .ok_or_else(|| incomplete("s3.object.key"))?;
-    let name = text(record, "eventName").ok_or_else(|| incomplete("eventName"))?;
-    let name = name.strip_prefix("s3:").unwrap_or(name);
-    Ok(Mention {
-        object: ObjectRef {
-            bucket: bucket.to_owned(),
-            key,
-            version_id: text(object, "versionId").map(str::to_owned),
-        },
-        size: object.get("size").and_then(Value::as_u64),
-        created: time(record, "eventTime"),
-        happening: match name.split(':').next() {
-            Some("ObjectCreated") => Happening::Created,
-            Some("ObjectRemoved" | "LifecycleExpiration") => Happening::Removed(name.to_owned()),
-            _ => Happening::Other(name.to_owned()),
-        },
-    })
-}
-
-fn event_bridge_mention(event: &Value) -> Result<Mention, EnvelopeError> {
-    let incomplete = |part| EnvelopeError::Incomplete {
-        shape: "EventBridge event of S3",
-        part,
-    };
-    let detail = event.get("detail").ok_or_else(|| incomplete("detail"))?;
-    let object = detail
-        .get("object")
-        .ok_or_else(|| incomplete("detail.object"))?;
-    let bucket = detail
-        .get("bucket")
-        .and_then(|bucket| text(bucket, "name"))
-        .ok_or_else(|| incomplete("detail.bucket.name"))?;
-    let key = text(object, "key").ok_or_else(|| incomplete("detail.object.key"))?;
-    let name = text(event, "detail-type").ok_or_else(|| incomplete("detail-type"))?;
-    Ok(Mention {
-        object: ObjectRef {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            version_id: text(object, "version-id").map(str::to_owned),
-        },
-        size: object.get("size").and_then(Value::as_u64),
-        created: time(event, "time"),
-        happening: match name {
-            "Object Created" => Happening::Created,
-            "Object Deleted" => Happening::Removed(name.to_owned()),
-            _ => Happening::Other(name.to_owned()),
-        },
-    })
-}
-
-fn task_mention(task: &Value) -> Result<Mention, EnvelopeError> {
-    let incomplete = |part| EnvelopeError::Incomplete {
-        shape: "S3 Batch task",
-        part,
-    };
-    // Schema 1.0 names the bucket's ARN, 2.0 its name. An access point's ARN stays whole.
-    let bucket = text(task, "s3Bucket")
-        .or_else(|| {
-            let arn = text(task, "s3BucketArn")?;
-            Some(arn.split_once(":::").map_or(arn, |(_, name)| name))
-        })
-        .ok_or_else(|| incomplete("s3Bucket or s3BucketArn"))?;
-    let key = text(task, "s3Key")
-        .and_then(form_decode)
-        .ok_or_else(|| incomplete("s3Key"))?;
-    Ok(created(bucket, &key, text(task, "s3VersionId")))
-}
-
-fn created(bucket: &str, key: &str, version_id: Option<&str>) -> Mention {
-    Mention {
-        object: ObjectRef {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            version_id: version_id.map(str::to_owned),
-        },
-        size: None,
-        created: None,
-        happening: Happening::Created,
-    }
 }
 
 fn batch_schema(value: &Value) -> Result<&str, EnvelopeError> {
@@ -548,45 +380,8 @@ fn batch_tasks(value: &Value) -> Result<&Vec<Value>, EnvelopeError> {
         })
 }
 
-fn task_result(id: &str, outcome: &DeliveryOutcome) -> Value {
-    let code = match outcome
-        .failures
-        .iter()
-        .map(|failure| failure.retryable)
-        .max()
-    {
-        None => "Succeeded",
-        Some(true) => "TemporaryFailure",
-        Some(false) => "PermanentFailure",
-    };
-    let failures = outcome
-        .failures
-        .iter()
-        .map(|failure| failure.message.as_str());
-    let told = (!outcome.told.is_empty()).then_some(outcome.told.as_str());
-    let result: String = failures
-        .chain(told)
-        .collect::<Vec<_>>()
-        .join("; ")
-        .chars()
-        .take(RESULT_CHARACTERS)
-        .collect();
-    json!({"taskId": id, "resultCode": code, "resultString": result})
-}
-
-/// Decodes `application/x-www-form-urlencoded`; `None` unless the result is UTF-8 and not empty.
-fn form_decode(encoded: &str) -> Option<String> {
-    let spaced = encoded.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
-    (!decoded.is_empty()).then(|| decoded.into_owned())
-}
-
 fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str().filter(|text| !text.is_empty())
-}
-
-fn time(value: &Value, name: &str) -> Option<Timestamp> {
-    text(value, name)?.parse().ok()
 }
 
 /// Names what was seen: an object by its keys, anything else by its kind.

@@ -1,0 +1,112 @@
+//! One object in each of the ways in which AWS names it.
+
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::{EnvelopeError, Happening, Mention, ObjectRef, text};
+
+pub(super) fn s3_mention(record: &Value) -> Result<Mention, EnvelopeError> {
+    let incomplete = |part| EnvelopeError::Incomplete {
+        shape: "S3 event",
+        part,
+    };
+    let s3 = record.get("s3").ok_or_else(|| incomplete("s3"))?;
+    let object = s3.get("object").ok_or_else(|| incomplete("s3.object"))?;
+    let bucket = s3
+        .get("bucket")
+        .and_then(|bucket| text(bucket, "name"))
+        .ok_or_else(|| incomplete("s3.bucket.name"))?;
+    let key = text(object, "key")
+        .and_then(form_decode)
+        .ok_or_else(|| incomplete("s3.object.key"))?;
+    let name = text(record, "eventName").ok_or_else(|| incomplete("eventName"))?;
+    let name = name.strip_prefix("s3:").unwrap_or(name);
+    Ok(Mention {
+        object: ObjectRef {
+            bucket: bucket.to_owned(),
+            key,
+            version_id: text(object, "versionId").map(str::to_owned),
+        },
+        size: object.get("size").and_then(Value::as_u64),
+        created: time(record, "eventTime"),
+        happening: match name.split(':').next() {
+            Some("ObjectCreated") => Happening::Created,
+            Some("ObjectRemoved" | "LifecycleExpiration") => Happening::Removed(name.to_owned()),
+            _ => Happening::Other(name.to_owned()),
+        },
+    })
+}
+
+pub(super) fn event_bridge_mention(event: &Value) -> Result<Mention, EnvelopeError> {
+    let incomplete = |part| EnvelopeError::Incomplete {
+        shape: "EventBridge event of S3",
+        part,
+    };
+    let detail = event.get("detail").ok_or_else(|| incomplete("detail"))?;
+    let object = detail
+        .get("object")
+        .ok_or_else(|| incomplete("detail.object"))?;
+    let bucket = detail
+        .get("bucket")
+        .and_then(|bucket| text(bucket, "name"))
+        .ok_or_else(|| incomplete("detail.bucket.name"))?;
+    let key = text(object, "key").ok_or_else(|| incomplete("detail.object.key"))?;
+    let name = text(event, "detail-type").ok_or_else(|| incomplete("detail-type"))?;
+    Ok(Mention {
+        object: ObjectRef {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            version_id: text(object, "version-id").map(str::to_owned),
+        },
+        size: object.get("size").and_then(Value::as_u64),
+        created: time(event, "time"),
+        happening: match name {
+            "Object Created" => Happening::Created,
+            "Object Deleted" => Happening::Removed(name.to_owned()),
+            _ => Happening::Other(name.to_owned()),
+        },
+    })
+}
+
+pub(super) fn task_mention(task: &Value) -> Result<Mention, EnvelopeError> {
+    let incomplete = |part| EnvelopeError::Incomplete {
+        shape: "S3 Batch task",
+        part,
+    };
+    // Schema 1.0 names the bucket's ARN, 2.0 its name. An access point's ARN stays whole.
+    let bucket = text(task, "s3Bucket")
+        .or_else(|| {
+            let arn = text(task, "s3BucketArn")?;
+            Some(arn.split_once(":::").map_or(arn, |(_, name)| name))
+        })
+        .ok_or_else(|| incomplete("s3Bucket or s3BucketArn"))?;
+    let key = text(task, "s3Key")
+        .and_then(form_decode)
+        .ok_or_else(|| incomplete("s3Key"))?;
+    Ok(created(bucket, &key, text(task, "s3VersionId")))
+}
+
+pub(super) fn created(bucket: &str, key: &str, version_id: Option<&str>) -> Mention {
+    Mention {
+        object: ObjectRef {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            version_id: version_id.map(str::to_owned),
+        },
+        size: None,
+        created: None,
+        happening: Happening::Created,
+    }
+}
+
+/// Decodes `application/x-www-form-urlencoded`; `None` unless the result is UTF-8 and not empty.
+fn form_decode(encoded: &str) -> Option<String> {
+    let spaced = encoded.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    (!decoded.is_empty()).then(|| decoded.into_owned())
+}
+
+fn time(value: &Value, name: &str) -> Option<Timestamp> {
+    text(value, name)?.parse().ok()
+}

@@ -1,0 +1,246 @@
+//! The one orchestration: from an envelope's objects to alerts, a report, and what failed.
+
+mod failure;
+mod object;
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+
+use crate::{
+    alert::{self, Alert, escape::clean},
+    cloudtrail::{ScanLimits, Sources},
+    envelope::{DeliveryOutcome, Envelope, Failure, Happening, ObjectRef},
+    ledger::{Ledger, LedgerStore},
+    report::Report,
+    rules::{Level, RulePack},
+};
+use object::{Job, ObjectOutcome};
+
+/// Objects of one envelope that are scanned at the same time.
+const CONCURRENT_OBJECTS: usize = 4;
+
+/// Most findings that an S3 Batch task tells by name.
+const TOLD_FINDINGS: usize = 20;
+
+/// Where objects are read: S3, or a folder.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogStore {
+    /// An object's body on its way in.
+    type Body: LogBody;
+
+    /// Begins to read an object.
+    async fn open(&self, object: &ObjectRef) -> Result<Self::Body, StoreError>;
+}
+
+/// An object's body, chunk by chunk.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogBody {
+    /// The next chunk; `None` at the end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Where alerts go: SNS, or standard output.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait AlertSink {
+    /// Hands an alert over; returns the id under which it was accepted.
+    async fn publish(&self, alert: &Alert) -> Result<String, SinkError>;
+}
+
+/// An object could not be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What kind of trouble it is.
+    pub kind: StoreErrorKind,
+    /// The cause, as the store tells it.
+    pub message: String,
+}
+
+/// Kinds of trouble with reading an object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreErrorKind {
+    /// The object, its version or its bucket does not exist.
+    Missing,
+    /// The function may not read the object.
+    AccessDenied,
+    /// The function may not use the key that the object is encrypted with.
+    KeyAccessDenied,
+    /// Too many requests.
+    Throttled,
+    /// Anything else, such as a broken connection.
+    Other,
+}
+
+/// An alert could not be handed over.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SinkError {
+    /// The cause, as the sink tells it.
+    pub message: String,
+    /// Whether another try may succeed without anybody's help.
+    pub retryable: bool,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sources whose findings alert.
+    pub watched: Sources,
+    /// The lowest level that alerts.
+    pub minimum_level: Level,
+    /// Whether findings of S3 Batch tasks alert.
+    pub batch_alerts: bool,
+    /// Whether personal values are withheld from alerts.
+    pub withhold_values: bool,
+    /// Bounds of each scan.
+    pub limits: ScanLimits,
+}
+
+/// Everything that handles envelopes.
+pub struct Pipeline<S, A, L, C> {
+    store: S,
+    sink: A,
+    ledger: Ledger<L>,
+    pack: RulePack,
+    sources: Arc<Sources>,
+    settings: Settings,
+    clock: C,
+}
+
+impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S, A, L, C> {
+    /// A pipeline over its store, sink and ledger; `clock` tells the time.
+    pub fn new(
+        store: S,
+        sink: A,
+        ledger: Ledger<L>,
+        pack: RulePack,
+        settings: Settings,
+        clock: C,
+    ) -> Self {
+        Self {
+            sources: Arc::new(pack.sources()),
+            store,
+            sink,
+            ledger,
+            pack,
+            settings,
+            clock,
+        }
+    }
+
+    /// Handles every object of `envelope`. `invocation` tells this attempt from any other.
+    ///
+    /// Failures are in the outcomes, one for each delivery, and in the report.
+    pub async fn handle(
+        &self,
+        envelope: &Envelope,
+        invocation: &str,
+    ) -> (Report, Vec<DeliveryOutcome>) {
+        let (jobs, jobs_of_delivery) = distinct_jobs(envelope);
+        let mut numbered: Vec<(usize, ObjectOutcome)> = stream::iter(jobs.iter().enumerate())
+            .map(|(number, job)| async move {
+                let claimant = format!("{invocation}/{number}");
+                (number, object::handle(self, job, &claimant).await)
+            })
+            .buffer_unordered(CONCURRENT_OBJECTS)
+            .collect()
+            .await;
+        numbered.sort_by_key(|(number, _)| *number);
+        let mut report = Report::default();
+        for (_, outcome) in &numbered {
+            report.add(&outcome.report);
+        }
+        let mut outcomes = Vec::with_capacity(envelope.deliveries.len());
+        for (delivery, jobs) in envelope.deliveries.iter().zip(jobs_of_delivery) {
+            let mut outcome = DeliveryOutcome::default();
+            for problem in &delivery.problems {
+                report.envelope_problems += 1;
+                let message = problem.to_string();
+                tracing::error!(delivery = %clean(&delivery.id, 128), problem = %message, "part of the envelope not understood");
+                outcome.failures.push(Failure {
+                    error_type: "UnknownEnvelope",
+                    message,
+                    retryable: false,
+                });
+            }
+            let mut told = Vec::new();
+            for number in jobs {
+                let object = &numbered[number].1;
+                outcome.failures.extend(object.failure.clone());
+                told.extend(object.told.iter().cloned());
+            }
+            outcome.told = tell(&told);
+            outcomes.push(outcome);
+        }
+        if envelope.is_self_test() {
+            match self.sink.publish(&alert::self_test((self.clock)())).await {
+                Ok(_) => report.alerts += 1,
+                Err(error) => {
+                    tracing::error!(%error, "self-test alert not accepted");
+                    let failure = failure::of_sink("the self-test alert", &error);
+                    for outcome in &mut outcomes {
+                        outcome.failures.push(failure.clone());
+                    }
+                }
+            }
+        }
+        (report, outcomes)
+    }
+}
+
+/// The objects of an envelope, each once, and which of them each delivery names.
+fn distinct_jobs(envelope: &Envelope) -> (Vec<Job>, Vec<Vec<usize>>) {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
+    let of_delivery = envelope
+        .deliveries
+        .iter()
+        .map(|delivery| {
+            let mut named: Vec<usize> = delivery
+                .mentions
+                .iter()
+                .map(|mention| {
+                    let created = mention.happening == Happening::Created;
+                    let key = (mention.object.clone(), created, delivery.batch_task);
+                    *numbers.entry(key).or_insert_with(|| {
+                        jobs.push(Job {
+                            mention: mention.clone(),
+                            batch_task: delivery.batch_task,
+                        });
+                        jobs.len() - 1
+                    })
+                })
+                .collect();
+            named.dedup();
+            named
+        })
+        .collect();
+    (jobs, of_delivery)
+}
+
+/// Findings in one line for a completion report.
+fn tell(findings: &[String]) -> String {
+    if findings.is_empty() {
+        return "no findings".to_owned();
+    }
+    let mut named: Vec<&str> = findings.iter().map(String::as_str).collect();
+    named.sort_unstable();
+    let mut line = format!("{} findings: ", findings.len());
+    line += &named[..named.len().min(TOLD_FINDINGS)].join(", ");
+    if findings.len() > TOLD_FINDINGS {
+        line += ", …";
+    }
+    line
+}
