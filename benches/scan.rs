@@ -2,6 +2,8 @@
 //!
 //! Compare medians: `no_hit`, `early_hit` and `splitter_alone` against `inflate_alone`.
 
+#![allow(clippy::print_stderr, reason = "says what was measured")]
+
 use std::{io::Write as _, sync::Arc};
 
 use billing_watch::cloudtrail::{Record, Scan, ScanLimits, Sources, Step};
@@ -18,6 +20,12 @@ const FILE_BYTES: usize = 30 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
 fn main() {
+    let body = log_file(false);
+    eprintln!(
+        "{} MiB expanded, {} bytes gzipped",
+        FILE_BYTES >> 20,
+        body.len()
+    );
     divan::main();
 }
 
@@ -54,8 +62,8 @@ fn log_file(hit: bool) -> Bytes {
             "requestParameters": {"bucketName": format!("example-{}", number % 91), "key": format!("data/{scrambled:016x}/part-{number}.parquet")},
             "responseElements": null,
             "additionalEventData": {"bytesTransferredOut": scrambled % 100_000, "x-amz-id-2": format!("{:032x}", u128::from(scrambled) * u128::from(number + 7))},
-            "requestID": format!("{:016X}", scrambled.rotate_left(31)),
-            "eventID": format!("{:08x}-0000-4000-8000-{number:012x}", scrambled >> 32),
+            "requestID": uuid(scrambled.rotate_left(31)),
+            "eventID": uuid(scrambled),
             "readOnly": true,
             "eventType": "AwsApiCall",
             "recipientAccountId": "111122223333",
@@ -71,6 +79,14 @@ fn log_file(hit: bool) -> Bytes {
     }
     encoder.write_all(b"]}").expect("memory");
     encoder.finish().expect("memory").into()
+}
+
+/// Text as hard to compress as a random UUID.
+fn uuid(seed: u64) -> String {
+    let more = (seed ^ (seed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let digits = format!("{seed:016x}{more:016x}");
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32];
+    groups.map(|group| &digits[group]).join("-")
 }
 
 fn sources() -> Arc<Sources> {

@@ -220,6 +220,11 @@ impl<R: Fn(&str) -> Option<String>> Reader<R> {
                 ));
             }
         }
+        if names.is_empty() && !family {
+            self.problem(format!(
+                "EVENT_SOURCES names no source, so nothing could alert; write {BILLING_CONSOLE}"
+            ));
+        }
         (names, family)
     }
 }

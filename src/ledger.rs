@@ -6,12 +6,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
+    fmt::Write as _,
     sync::Mutex,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::cloudtrail::Record;
 
@@ -200,15 +201,19 @@ pub fn record_key(record: &Record) -> String {
     };
     match record.event_id().filter(is_name) {
         Some(id) => format!("{date}/{id}"),
-        None => format!("{date}/hash-{:016x}", content_hash(record)),
+        None => format!("{date}/hash-{}", content_hash(record)),
     }
 }
 
-fn content_hash(record: &Record) -> u64 {
-    let mut hasher = DefaultHasher::new();
+/// Half of the SHA-256 of the record's JSON text.
+fn content_hash(record: &Record) -> String {
     // serde_json keeps members sorted, so equal records have equal texts.
-    record.as_value().to_string().hash(&mut hasher);
-    hasher.finish()
+    let digest = Sha256::digest(record.as_value().to_string());
+    digest[..16].iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
 }
 
 /// A ledger store that serves one warm instance and forgets with it.

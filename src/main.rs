@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::Write as _,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
@@ -121,7 +122,7 @@ impl Function {
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
         let (mut report, response) = match Envelope::parse(&event.payload) {
             Ok(envelope) => {
-                self.handle_envelope(&envelope, &event.context.request_id)
+                self.handle_envelope(&envelope, &attempt(&event.context.request_id))
                     .await
             }
             Err(error) => {
@@ -146,13 +147,13 @@ impl Function {
     async fn handle_envelope(
         &self,
         envelope: &Envelope,
-        request_id: &str,
+        attempt: &str,
     ) -> (Report, Result<Value, InvocationError>) {
         let ready = match self.ready.get_or_try_init(|| self.prepare()).await {
             Ok(ready) => ready,
             Err(error) => return (Report::default(), Err(error)),
         };
-        let (mut report, outcomes) = ready.pipeline.handle(envelope, request_id).await;
+        let (mut report, outcomes) = ready.pipeline.handle(envelope, attempt).await;
         report.rules_rejected = ready.rules_rejected;
         let told = serde_json::json!(report);
         let response = envelope.respond(&outcomes, told);
@@ -169,9 +170,11 @@ impl Function {
             .map_err(|error| logged("RulesUnavailable", error.to_string()))?;
         let Loaded {
             pack,
-            rejected,
+            mut rejected,
             changes,
-        } = RulePack::load(&files).map_err(|error| logged("RulesBroken", error.to_string()))?;
+        } = RulePack::load(&files.good)
+            .map_err(|error| logged("RulesBroken", error.to_string()))?;
+        rejected.extend(files.rejected);
         for problem in &rejected {
             tracing::error!(error = %problem, "rule left out");
         }
@@ -183,7 +186,7 @@ impl Function {
         }
         let watched = config.watched(&self.bundled);
         tell_of_sources(&pack, &watched);
-        if config.rules != RulesLocation::Bundled && files.is_empty() {
+        if config.rules != RulesLocation::Bundled && files.good.is_empty() {
             tracing::warn!("RULES_URI holds no .yml or .yaml file");
         }
         let settings = Settings {
@@ -209,6 +212,13 @@ impl Function {
             rules_rejected: rejected.len() as u64,
         })
     }
+}
+
+/// A name for this attempt at an invocation: Lambda keeps the request id for its retries, and may
+/// hand one event to two instances at a time.
+fn attempt(request_id: &str) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("{request_id}/{random:016x}")
 }
 
 /// Logs what nobody watches, what nobody can alert on, and what costs the shortcut.

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 /// `text` on one line, without invisible or direction-changing characters, cut to `limit`
-/// characters. `://` becomes `[:]//`, so that no mail or chat program makes it a link.
+/// characters. `://` becomes `[:]//` and `www.` becomes `www[.]`, so that mail and chat programs see
+/// no address in it; a bare domain name stays what it is.
 pub(crate) fn clean(text: &str, limit: usize) -> String {
     let mut cleaned = String::new();
     for character in text.chars().take(limit) {
@@ -22,7 +23,7 @@ pub(crate) fn clean(text: &str, limit: usize) -> String {
     if left_out > 0 {
         let _ = write!(cleaned, "… ({left_out} more characters)");
     }
-    cleaned.replace("://", "[:]//")
+    cleaned.replace("://", "[:]//").replace("www.", "www[.]")
 }
 
 /// `text` as printable ASCII, other characters as `?`, cut to `limit` characters.

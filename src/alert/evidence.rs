@@ -21,6 +21,9 @@ pub(super) fn evidence(body: &mut Body, findings: &[Finding], context: &Context<
     // Not untrusted for its scheme, but for what may stand behind it.
     body.field("Log file", &clean(&file, 2048).replacen("[:]//", "://", 1));
     body.field("Print it", &print_command(findings, context));
+    if findings.len() > PRINTED_RECORDS {
+        body.line("          (the first ones; the list above has the ids of all)");
+    }
     body.field("Console", &console_link(record));
 }
 

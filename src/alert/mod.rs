@@ -5,6 +5,7 @@ mod body;
 pub(crate) mod escape;
 mod evidence;
 mod text;
+mod time;
 mod withhold;
 
 use std::{cmp::Reverse, collections::BTreeSet};
@@ -120,14 +121,21 @@ impl AttributeValue {
 }
 
 /// The order in which alerts name findings, whatever order the file had.
-pub(crate) fn order(finding: &Finding) -> impl Ord + '_ {
-    let record = &finding.record;
-    (
-        Reverse(finding.level()),
-        record.text("eventTime"),
-        record.text("eventName"),
-        record.event_id(),
-    )
+pub(crate) fn order(first: &Finding, second: &Finding) -> std::cmp::Ordering {
+    let key = |finding: &'_ Finding| {
+        let text = |name| finding.record.text(name).map(str::to_owned);
+        (
+            Reverse(finding.level()),
+            text("eventTime"),
+            text("eventName"),
+            text("eventID"),
+        )
+    };
+    // Records without an id may differ in nothing else.
+    let content = |finding: &Finding| finding.record.as_value().to_string();
+    key(first)
+        .cmp(&key(second))
+        .then_with(|| content(first).cmp(&content(second)))
 }
 
 /// The messages for the sorted findings of one group, and how many findings each holds.
@@ -146,8 +154,11 @@ pub fn compose(
     };
     if sent_parts == 0 && last {
         let alert = render(findings, context, only);
-        if fits(&alert) || findings.len() == 1 {
+        if fits(&alert) {
             return vec![(alert, findings.len())];
+        }
+        if let [finding] = findings {
+            return vec![(render_bare(finding, context, only), 1)];
         }
     }
     let mut parts = Vec::new();
@@ -160,8 +171,11 @@ pub fn compose(
         let mut count = rest.len();
         let alert = loop {
             let alert = render(&rest[..count], context, part);
-            if fits(&alert) || count == 1 {
+            if fits(&alert) {
                 break alert;
+            }
+            if count == 1 {
+                break render_bare(&rest[0], context, part);
             }
             count = count.div_ceil(2);
         };
@@ -181,7 +195,7 @@ pub fn self_test(now: Timestamp) -> Alert {
             "This is a test of billing-watch, asked for at {}.\n\nIf you can read this, alerts \
              reach you on this subscription. Nothing has happened in any\naccount, and there is \
              nothing to do.\n",
-            text::utc(now)
+            time::utc(now)
         ),
         attributes: vec![Attribute {
             name: "level",
@@ -195,6 +209,15 @@ fn render(findings: &[Finding], context: &Context<'_>, part: Part) -> Alert {
         subject: subject(findings, context, part),
         text: text::text(findings, context, part),
         attributes: attributes(findings, context),
+    }
+}
+
+/// An alert without what made it too long for a message: fields and the rule's prose.
+fn render_bare(finding: &Finding, context: &Context<'_>, part: Part) -> Alert {
+    let findings = std::slice::from_ref(finding);
+    Alert {
+        text: text::bare(findings, context),
+        ..render(findings, context, part)
     }
 }
 

@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Context, Part, actor_name, affected_account, body::Body, escape::clean, evidence::evidence,
+    Context, Part, actor_name, affected_account,
+    body::Body,
+    escape::clean,
+    evidence::evidence,
+    time::{age, utc},
     withhold,
 };
 use crate::{
@@ -55,6 +59,10 @@ pub(super) fn text(findings: &[Finding], context: &Context<'_>, part: Part) -> S
     for rule in rules.iter().take(EXPLAINED_RULES) {
         explain(&mut body, rule, findings.len() > 1);
     }
+    if rules.len() > EXPLAINED_RULES {
+        body.blank();
+        body.prose("The other rules are explained in docs/rules.md, or in your own files.");
+    }
     changes(&mut body, findings, context);
     evidence(&mut body, findings, context);
     body.heading(if rules.len() > 1 { "RULES" } else { "RULE" });
@@ -78,9 +86,18 @@ pub(super) fn text(findings: &[Finding], context: &Context<'_>, part: Part) -> S
     body.text
 }
 
-/// A point in time as people read it.
-pub(super) fn utc(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+/// The text for a finding whose fields or rules are too long for a message.
+pub(super) fn bare(findings: &[Finding], context: &Context<'_>) -> String {
+    let mut body = Body::default();
+    body.prose(&headline(findings, context));
+    body.blank();
+    facts(&mut body, findings, context);
+    body.field(
+        "Note",
+        "fields and advice are left out, for they exceed what one message holds",
+    );
+    evidence(&mut body, findings, context);
+    body.text
 }
 
 fn headline(findings: &[Finding], context: &Context<'_>) -> String {
@@ -257,19 +274,6 @@ fn when(record: &Record, now: Timestamp) -> String {
     }
 }
 
-fn age(time: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(time).as_secs();
-    let (count, unit) = match seconds {
-        ..-60 => return "in the future, by this function's clock".to_owned(),
-        -60..60 => return "just now".to_owned(),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..172_800 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural} ago")
-}
-
 fn finding_line(finding: &Finding) -> String {
     let record = &finding.record;
     let time = match (record.event_time(), record.text("eventTime")) {
@@ -353,6 +357,9 @@ fn changes(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
             body.line("  … and more, see the log file");
         }
     }
+    if headed && findings.len() > DETAILED_FINDINGS {
+        body.line("The fields of the other findings are in the log file.");
+    }
 }
 
 /// The leaves below `value` as `path: value` lines, one more than is listed at the most.
@@ -376,7 +383,7 @@ fn leaves(
             }
         }
         Value::Array(members) if !members.is_empty() && depth > 0 => {
-            for (index, value) in members.iter().take(LISTED_FIELDS).enumerate() {
+            for (index, value) in members.iter().take(LISTED_FIELDS + 1).enumerate() {
                 let below = format!("{path}[{index}]");
                 leaves(&below, name, value, depth - 1, context, fields);
             }

@@ -10,12 +10,36 @@ use crate::cloudtrail::is_account_id;
 
 /// Most characters of a value that an alert shows.
 const SHOWN_CHARACTERS: usize = 200;
-/// Larger numbers could be somebody's.
-const LARGEST_PLAIN_NUMBER: f64 = 99_999.0;
+/// What stands for a withheld value.
+const WITHHELD: &str = "(withheld)";
 /// AWS's own mask for what it hides.
 const MASKED_BY_AWS: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
-/// Names, in lower case without `_` and `-`, whose values are words of AWS's own choosing.
-const PLAIN_NAMES: [&str; 36] = [
+/// Names, in lower case without `_` and `-`, under which account ids stand.
+const ACCOUNT_NAMES: [&str; 10] = [
+    "accountid",
+    "accountids",
+    "departedaccountid",
+    "linkedaccountid",
+    "linkedaccountids",
+    "managementaccountid",
+    "memberaccountid",
+    "payeraccountid",
+    "recipientaccountid",
+    "targetaccountid",
+];
+/// Names, likewise, under which numbers are counts or spans of time, not somebody's.
+const COUNT_NAMES: [&str; 8] = [
+    "count",
+    "days",
+    "months",
+    "numberofmonths",
+    "percentage",
+    "quantity",
+    "term",
+    "years",
+];
+/// Names, likewise, whose values are words of AWS's own choosing.
+const PLAIN_NAMES: [&str; 34] = [
     "action",
     "alternatecontacttype",
     "contacttype",
@@ -29,8 +53,6 @@ const PLAIN_NAMES: [&str; 36] = [
     "features",
     "iamaccesspreference",
     "joinedmethod",
-    "months",
-    "numberofmonths",
     "optin",
     "optinstatus",
     "paymentcurrency",
@@ -59,16 +81,10 @@ pub(super) fn shown(name: &str, value: &Value, withhold: bool) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => {
-            let plain = number
-                .as_f64()
-                .is_some_and(|number| number.abs() <= LARGEST_PLAIN_NUMBER);
-            if plain || !withhold {
-                number.to_string()
-            } else {
-                "(withheld)".to_owned()
-            }
+        Value::Number(number) if !withhold || COUNT_NAMES.contains(&normalised(name).as_str()) => {
+            number.to_string()
         }
+        Value::Number(_) => WITHHELD.to_owned(),
         Value::String(text) if text.is_empty() => "empty".to_owned(),
         Value::String(text) if withhold && !is_plain(name, text) => masked(name, text),
         Value::String(text) => clean(text, SHOWN_CHARACTERS),
@@ -88,7 +104,7 @@ fn is_plain(name: &str, text: &str) -> bool {
     };
     text == MASKED_BY_AWS
         || matches!(text, "true" | "false")
-        || (name.ends_with("accountid") && is_account_id(text))
+        || (ACCOUNT_NAMES.contains(&name.as_str()) && is_account_id(text))
         || (PLAIN_NAMES.contains(&name.as_str()) && is_word())
         || (matches!(name.as_str(), "state" | "outcome") && is_constant(text))
 }
@@ -120,7 +136,7 @@ fn masked(name: &str, text: &str) -> String {
             return format!("…{tens}{ones}");
         }
     }
-    "(withheld)".to_owned()
+    WITHHELD.to_owned()
 }
 
 fn is_domain(text: &str) -> bool {

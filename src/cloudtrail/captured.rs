@@ -3,6 +3,8 @@
 use super::sources::Sources;
 
 const SOURCE_KEY: &[u8] = b"eventSource";
+/// Levels of brackets whose kinds are remembered; a value that is deeper is too long to keep.
+const TRACKED_LEVELS: usize = 1 << 20;
 /// `eventSource` with each letter escaped; a longer key is another key.
 pub(super) const LONGEST_SOURCE_KEY: usize = SOURCE_KEY.len() * 6;
 
@@ -12,20 +14,31 @@ pub(super) struct CapturedValue {
     shape: Shape,
     /// Open brackets, `true` for an object.
     open: Vec<bool>,
+    /// Open brackets beyond those, whose kinds are not remembered.
+    deeper: u64,
     in_string: bool,
     /// The byte before the current piece was a backslash inside a string.
     escaped: bool,
     pub(super) carried: Carried,
     /// The current or last string at the record's own depth, as far as an earlier piece held it.
     string: Vec<u8>,
-    /// The last such string was `eventSource`, and a colon is still to come.
-    source_key: bool,
-    /// The member's value is still to come.
-    source_value_next: bool,
-    /// The current string is a value of `eventSource`.
-    source_value: bool,
+    source: SourceMember,
     /// A value of `eventSource` may be of interest.
     pub(super) of_interest: bool,
+}
+
+/// How much of a member `eventSource` of the record has passed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum SourceMember {
+    /// None of one.
+    #[default]
+    Elsewhere,
+    /// A string that spells its name: a key, if a colon follows.
+    Named,
+    /// Name and colon.
+    ValueDue,
+    /// The current string is its value.
+    Value,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -70,13 +83,12 @@ impl CapturedValue {
             _ => Shape::Scalar,
         };
         self.open.clear();
+        self.deeper = 0;
         self.in_string = false;
         self.escaped = false;
         self.carried = Carried::Nothing;
         self.string.clear();
-        self.source_key = false;
-        self.source_value_next = false;
-        self.source_value = false;
+        self.source = SourceMember::Elsewhere;
         self.of_interest = false;
     }
 
@@ -98,10 +110,11 @@ impl CapturedValue {
                 None => return Progress::Unfinished,
                 Some(end) => at = end,
             }
-            if self.open.is_empty() {
+            if self.depth() == 0 {
                 return Progress::Ended(at);
             }
         }
+        at = self.approach_source_value(bytes, at);
         while at < bytes.len() {
             let byte = bytes[at];
             at += 1;
@@ -110,66 +123,80 @@ impl CapturedValue {
             }
             match byte {
                 b'"' => {
-                    self.begin_string();
-                    match self.read_string(bytes, at, members) {
-                        None => return Progress::Unfinished,
-                        Some(end) => at = end,
+                    // Most strings lie in one piece, unescaped.
+                    match quote_or_backslash(&bytes[at..]) {
+                        Some(length) if bytes[at + length] == b'"' && self.depth() > 0 => {
+                            let string = at..at + length;
+                            at = string.end + 1;
+                            if self.depth() > 1 {
+                                continue;
+                            }
+                            self.begin_string();
+                            self.end_string(&bytes[string], members, false);
+                        }
+                        _ => {
+                            self.begin_string();
+                            match self.read_string(bytes, at, members) {
+                                None => return Progress::Unfinished,
+                                Some(end) => at = end,
+                            }
+                            if self.depth() == 0 {
+                                return Progress::Ended(at);
+                            }
+                        }
                     }
-                    if self.open.is_empty() {
-                        return Progress::Ended(at);
-                    }
+                    at = self.approach_source_value(bytes, at);
                 }
-                b'{' | b'[' => {
-                    self.meet_odd_source();
-                    self.open.push(byte == b'{');
-                }
-                b'}' | b']' => {
-                    if self.open.pop() != Some(byte == b'}') {
+                b'{' | b'[' => self.open_bracket(byte),
+                _ => {
+                    if !self.close_bracket(byte) {
                         return Progress::Mismatch(at - 1);
                     }
-                    if self.open.is_empty() {
+                    if self.depth() == 0 {
                         return Progress::Ended(at);
                     }
                 }
-                b':' => {
-                    if self.source_key && self.open.len() == 1 {
-                        self.source_value_next = true;
-                    }
-                    self.source_key = false;
-                }
-                // A scalar: of no interest but where the source was due.
-                _ => self.meet_odd_source(),
             }
         }
         Progress::Unfinished
     }
 
-    /// A source that is not a string is for the full parse to judge.
-    fn meet_odd_source(&mut self) {
-        if self.source_value_next {
-            self.source_value_next = false;
-            self.of_interest = true;
+    /// Behind a string that spells `eventSource`: goes on to the value, if a colon makes it a key.
+    fn approach_source_value(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let SourceMember::Named | SourceMember::ValueDue = self.source {
+            let Some(&byte) = bytes.get(at) else { break };
+            match (self.source, byte) {
+                (_, b' ' | b'\t' | b'\n' | b'\r') => at += 1,
+                (SourceMember::Named, b':') => {
+                    self.source = SourceMember::ValueDue;
+                    at += 1;
+                }
+                (SourceMember::ValueDue, b'"') => break,
+                (SourceMember::ValueDue, _) => {
+                    // A source that is not a string is for the full parse to judge.
+                    self.of_interest = true;
+                    self.source = SourceMember::Elsewhere;
+                }
+                _ => self.source = SourceMember::Elsewhere,
+            }
         }
+        at
     }
 
     fn begin_string(&mut self) {
         self.in_string = true;
         self.string.clear();
-        self.source_key = false;
-        self.source_value = std::mem::take(&mut self.source_value_next);
+        self.source = match self.source {
+            SourceMember::ValueDue => SourceMember::Value,
+            _ => SourceMember::Elsewhere,
+        };
     }
 
     /// Reads on in a string from `start`; says where it ended, behind its quote.
     fn read_string(&mut self, bytes: &[u8], start: usize, members: &Members<'_>) -> Option<usize> {
-        let mut at = start;
-        if std::mem::take(&mut self.escaped) {
-            at += 1;
-        }
+        let mut at = start + usize::from(std::mem::take(&mut self.escaped));
         loop {
-            match bytes
-                .get(at..)
-                .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
-            {
+            match bytes.get(at..).and_then(quote_or_backslash) {
                 None => {
                     self.escaped = at > bytes.len();
                     self.keep_string(&bytes[start.min(bytes.len())..], members);
@@ -182,18 +209,13 @@ impl CapturedValue {
                 Some(found) => at += found + 2,
             }
         }
-        self.in_string = false;
-        if let Members::Follow { sources, .. } = members
-            && self.open.len() == 1
-        {
-            self.end_member_string(&bytes[start..at], members, sources);
-        }
+        self.end_string(&bytes[start..at], members, true);
         Some(at + 1)
     }
 
     fn keep_string(&mut self, part: &[u8], members: &Members<'_>) {
         if let Members::Follow { longest_string, .. } = members
-            && self.open.len() == 1
+            && self.depth() == 1
         {
             // One byte over the limit is enough to know that it is over.
             let room = (longest_string + 1).saturating_sub(self.string.len());
@@ -201,12 +223,20 @@ impl CapturedValue {
         }
     }
 
-    fn end_member_string(&mut self, rest: &[u8], members: &Members<'_>, sources: &Sources) {
-        let Members::Follow { longest_string, .. } = members else {
+    /// Closes a string whose last part is `rest`; at the record's own depth it may be the key or
+    /// the value of its source.
+    fn end_string(&mut self, rest: &[u8], members: &Members<'_>, may_be_escaped: bool) {
+        self.in_string = false;
+        let is_value = self.source == SourceMember::Value;
+        self.source = SourceMember::Elsewhere;
+        let Members::Follow {
+            sources,
+            longest_string,
+        } = members
+        else {
             return;
         };
-        let length = self.string.len() + rest.len();
-        if length > *longest_string {
+        if self.depth() != 1 || self.string.len() + rest.len() > *longest_string {
             return;
         }
         let whole;
@@ -217,11 +247,33 @@ impl CapturedValue {
             whole = std::mem::take(&mut self.string);
             &whole
         };
-        if self.source_value {
+        if is_value {
             self.of_interest |= sources.may_admit(string);
-        } else {
-            self.source_key = names_key(string, SOURCE_KEY);
+        } else if string == SOURCE_KEY || (may_be_escaped && names_key(string, SOURCE_KEY)) {
+            self.source = SourceMember::Named;
         }
+    }
+
+    /// How many brackets are open.
+    fn depth(&self) -> u64 {
+        self.open.len() as u64 + self.deeper
+    }
+
+    fn open_bracket(&mut self, bracket: u8) {
+        if self.open.len() < TRACKED_LEVELS {
+            self.open.push(bracket == b'{');
+        } else {
+            self.deeper += 1;
+        }
+    }
+
+    /// Whether the bracket closes what is open.
+    fn close_bracket(&mut self, bracket: u8) -> bool {
+        if self.deeper > 0 {
+            self.deeper -= 1;
+            return true;
+        }
+        self.open.pop() == Some(bracket == b'}')
     }
 
     pub(super) fn carry(&mut self, fresh: &[u8], limit: usize) {
@@ -237,11 +289,39 @@ impl CapturedValue {
     }
 }
 
-/// Bytes that change nothing outside strings: white space, commas, and the insides of scalars.
+/// The place of the first quote or backslash. Most strings of a record are shorter than what a
+/// vectorised search pays for: their first bytes are looked at eight at a time.
+#[inline]
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
+    const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const WORDS: usize = 4;
+    let mut at = 0;
+    while at < WORDS * 8
+        && let Some(word) = bytes[at..].first_chunk()
+    {
+        let word = u64::from_le_bytes(*word);
+        let quotes = word ^ QUOTES;
+        let backslashes = word ^ BACKSLASHES;
+        // The lowest high bit left is that of the first zero byte.
+        let found =
+            (quotes.wrapping_sub(ONES) & !quotes) | (backslashes.wrapping_sub(ONES) & !backslashes);
+        let found = found & HIGH_BITS;
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr::memchr2(b'"', b'\\', &bytes[at..]).map(|found| at + found)
+}
+
+/// Bytes that change nothing outside strings: all but quotes and brackets.
 const INERT: [bool; 256] = {
     let mut inert = [true; 256];
+    let telling = b"\"{}[]";
     let mut index = 0;
-    let telling = b"\"{}[]:-0123456789tfn";
     while index < telling.len() {
         inert[telling[index] as usize] = false;
         index += 1;
@@ -251,8 +331,12 @@ const INERT: [bool; 256] = {
 
 /// Whether the inside of a JSON string, still escaped, spells `key`.
 pub(super) fn names_key(raw: &[u8], key: &[u8]) -> bool {
-    if !raw.contains(&b'\\') {
-        return raw == key;
+    if raw == key {
+        return true;
+    }
+    // An escaped spelling is longer.
+    if raw.len() <= key.len() || memchr::memchr(b'\\', raw).is_none() {
+        return false;
     }
     let quoted = [b"\"", raw, b"\""].concat();
     serde_json::from_slice::<String>(&quoted).is_ok_and(|decoded| decoded.as_bytes() == key)

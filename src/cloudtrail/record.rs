@@ -12,6 +12,9 @@ use super::key::is_account_id;
 
 /// How deep `serviceEventDetails` is searched for an account or a state.
 const DETAIL_DEPTH: usize = 6;
+/// Longer records, and longer members of those, are not taken in whole: CloudTrail's own limit on
+/// an event is 256 KB, and parsed JSON may take a hundred times its text's memory.
+const WHOLE_BYTES: usize = 256 << 10;
 /// Members, in lower case, that name the account an action is about.
 const ACCOUNT_MEMBERS: [&str; 3] = ["accountid", "memberaccountid", "departedaccountid"];
 
@@ -20,7 +23,6 @@ const ACCOUNT_MEMBERS: [&str; 3] = ["accountid", "memberaccountid", "departedacc
 pub struct Record {
     members: Value,
     unreadable: Vec<String>,
-    text_bytes: usize,
 }
 
 /// A record as it could be read.
@@ -80,15 +82,14 @@ impl fmt::Display for Outcome<'_> {
 
 impl Record {
     /// Reads a record's JSON text. What `serde_json` refuses (deeper than 128 levels, a lone
-    /// surrogate, bad UTF-8, a number out of range) is split into its members, and those that
-    /// parse are kept.
+    /// surrogate, bad UTF-8, a number out of range), and what is longer than CloudTrail writes, is
+    /// split into its members, and those that parse are kept.
     pub fn parse(bytes: &[u8]) -> Parsed {
-        if let Ok(members @ Value::Object(_)) = serde_json::from_slice(bytes) {
+        if bytes.len() <= WHOLE_BYTES
+            && let Ok(members @ Value::Object(_)) = serde_json::from_slice(bytes)
+        {
             return Parsed {
-                record: Self {
-                    text_bytes: bytes.len(),
-                    ..Self::from_value(members)
-                },
+                record: Self::from_value(members),
                 malformed: false,
             };
         }
@@ -100,7 +101,6 @@ impl Record {
             record: Self {
                 members: Value::Object(salvage.members),
                 unreadable: salvage.unreadable,
-                text_bytes: bytes.len(),
             },
             malformed: !is_well_formed(bytes),
         }
@@ -111,7 +111,6 @@ impl Record {
         Self {
             members,
             unreadable: Vec::new(),
-            text_bytes: 0,
         }
     }
 
@@ -125,9 +124,9 @@ impl Record {
         self.members.get(name)
     }
 
-    /// Length of the JSON text it was read from, in bytes.
-    pub fn text_bytes(&self) -> usize {
-        self.text_bytes
+    /// Memory that the record takes, roughly, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        memory_bytes(&self.members)
     }
 
     /// Names of the members that could not be read.
@@ -186,9 +185,11 @@ impl Record {
             ACCOUNT_MEMBERS.contains(&key.to_ascii_lowercase().as_str())
                 && account(Some(value)).is_some()
         };
-        let in_request = self
-            .get("requestParameters")
-            .and_then(|parameters| find(parameters, 2, &is_account));
+        let parameters = self.get("requestParameters");
+        let in_request = parameters
+            .into_iter()
+            .chain(parameters.and_then(|parameters| parameters.get("map")))
+            .find_map(|members| find(members, 0, &is_account));
         in_request
             .or_else(|| find(self.get("serviceEventDetails")?, DETAIL_DEPTH, &is_account))
             .and_then(|value| account(Some(value)))
@@ -291,17 +292,28 @@ fn find<'a>(
     depth: usize,
     wanted: &impl Fn(&str, &Value) -> bool,
 ) -> Option<&'a Value> {
-    let members = value.as_object()?;
-    members
-        .iter()
-        .find(|(key, value)| wanted(key, value))
-        .map(|(_, value)| value)
-        .or_else(|| {
-            let below = depth.checked_sub(1)?;
-            members
-                .values()
-                .find_map(|value| find(value, below, wanted))
-        })
+    let mut level = vec![value];
+    for _ in 0..=depth {
+        let members = || level.iter().filter_map(|value| value.as_object()).flatten();
+        if let Some((_, value)) = members().find(|(key, value)| wanted(key, value)) {
+            return Some(value);
+        }
+        level = members().map(|(_, value)| value).collect();
+    }
+    None
+}
+
+/// A node of a parsed JSON tree takes some 32 bytes; a member of an object some 100 more.
+fn memory_bytes(value: &Value) -> usize {
+    32 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(members) => members.iter().map(memory_bytes).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| 100 + key.len() + memory_bytes(value))
+            .sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
 }
 
 /// Role and session of `arn:PARTITION:sts::ACCOUNT:assumed-role/ROLE/SESSION`.
@@ -340,11 +352,12 @@ impl<'de> Visitor<'de> for &mut Salvage {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(LossyKey(key)) = map.next_key()? {
             let value: &RawValue = map.next_value()?;
-            match serde_json::from_str(value.get()) {
-                Ok(value) => {
+            let text = Some(value.get()).filter(|text| text.len() <= WHOLE_BYTES);
+            match text.map(serde_json::from_str) {
+                Some(Ok(value)) => {
                     self.members.insert(key, value);
                 }
-                Err(_) => self.unreadable.push(key),
+                Some(Err(_)) | None => self.unreadable.push(key),
             }
         }
         Ok(())

@@ -24,6 +24,9 @@ pub struct ScanLimits {
     pub record_bytes: usize,
     /// Compressed bytes that the probe keeps for a replay; past them the splitter takes over.
     pub replay_bytes: usize,
+    /// Expanded size, in bytes, up to which a file without a hit is replayed all the same, to check
+    /// its grammar to the letter: most files, at hardly a cost.
+    pub verified_bytes: u64,
     /// Size of the buffer that is inflated into, in bytes.
     pub buffer_bytes: usize,
 }
@@ -33,7 +36,8 @@ impl Default for ScanLimits {
         Self {
             expanded_bytes: 1 << 30,
             record_bytes: 2 << 20,
-            replay_bytes: 8 << 20,
+            replay_bytes: 4 << 20,
+            verified_bytes: 256 << 10,
             buffer_bytes: 256 << 10,
         }
     }
@@ -216,6 +220,7 @@ impl Scan {
                 .fill(&mut self.current, &mut self.buffer[start..])
             {
                 Ok(0) if !self.current.is_empty() || !self.input.is_empty() => {}
+                Ok(0) if self.keeps_too_much() => self.replay(),
                 Ok(0) if !self.ended => return Ok(Step::NeedInput),
                 Ok(0) => {
                     if self.finish()? {
@@ -259,13 +264,22 @@ impl Scan {
             }
             Reader::Probe { probe, .. } => {
                 self.inflate.finish()?;
-                if probe.finish() == Verdict::Doubt {
+                let small = self.inflate.expanded_bytes() <= self.limits.verified_bytes;
+                if small || probe.finish() == Verdict::Doubt {
                     self.replay();
                     return Ok(false);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Whether compressed bytes pile up that inflate to nothing.
+    fn keeps_too_much(&self) -> bool {
+        match &self.reader {
+            Reader::Probe { kept_bytes, .. } => *kept_bytes > self.limits.replay_bytes,
+            Reader::Splitter { .. } => false,
+        }
     }
 
     fn replay(&mut self) {

@@ -48,7 +48,7 @@ impl Sources {
     /// Whether the inside of a JSON string, still escaped, may be of interest: yes where in doubt.
     pub(super) fn may_admit(&self, raw: &[u8]) -> bool {
         let Self::Only(names) = self else { return true };
-        if raw.iter().any(|&byte| byte == b'\\' || !byte.is_ascii()) {
+        if !raw.is_ascii() || memchr::memchr(b'\\', raw).is_some() {
             return true;
         }
         names

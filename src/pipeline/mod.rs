@@ -1,9 +1,11 @@
 //! The one orchestration: from an envelope's objects to alerts, a report, and what failed.
 
 mod failure;
+mod job;
 mod object;
+mod told;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -12,18 +14,17 @@ use jiff::Timestamp;
 use crate::{
     alert::{self, Alert, escape::clean},
     cloudtrail::{ScanLimits, Sources},
-    envelope::{DeliveryOutcome, Envelope, Failure, Happening, ObjectRef},
+    envelope::{DeliveryOutcome, Envelope, Failure, ObjectRef},
     ledger::{Ledger, LedgerStore},
     report::Report,
     rules::{Level, RulePack},
 };
-use object::{Job, ObjectOutcome};
+use job::distinct_jobs;
+use object::ObjectOutcome;
+use told::Told;
 
 /// Objects of one envelope that are scanned at the same time.
 const CONCURRENT_OBJECTS: usize = 4;
-
-/// Most findings that an S3 Batch task tells by name.
-const TOLD_FINDINGS: usize = 20;
 
 /// Where objects are read: S3, or a folder.
 #[allow(
@@ -175,13 +176,13 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                     retryable: false,
                 });
             }
-            let mut told = Vec::new();
+            let mut told = Told::default();
             for number in jobs {
                 let object = &numbered[number].1;
                 outcome.failures.extend(object.failure.clone());
-                told.extend(object.told.iter().cloned());
+                told.extend(&object.told);
             }
-            outcome.told = tell(&told);
+            outcome.told = told.to_string();
             outcomes.push(outcome);
         }
         if envelope.is_self_test() {
@@ -198,49 +199,4 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         }
         (report, outcomes)
     }
-}
-
-/// The objects of an envelope, each once, and which of them each delivery names.
-fn distinct_jobs(envelope: &Envelope) -> (Vec<Job>, Vec<Vec<usize>>) {
-    let mut jobs: Vec<Job> = Vec::new();
-    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
-    let of_delivery = envelope
-        .deliveries
-        .iter()
-        .map(|delivery| {
-            let mut named: Vec<usize> = delivery
-                .mentions
-                .iter()
-                .map(|mention| {
-                    let created = mention.happening == Happening::Created;
-                    let key = (mention.object.clone(), created, delivery.batch_task);
-                    *numbers.entry(key).or_insert_with(|| {
-                        jobs.push(Job {
-                            mention: mention.clone(),
-                            batch_task: delivery.batch_task,
-                        });
-                        jobs.len() - 1
-                    })
-                })
-                .collect();
-            named.dedup();
-            named
-        })
-        .collect();
-    (jobs, of_delivery)
-}
-
-/// Findings in one line for a completion report.
-fn tell(findings: &[String]) -> String {
-    if findings.is_empty() {
-        return "no findings".to_owned();
-    }
-    let mut named: Vec<&str> = findings.iter().map(String::as_str).collect();
-    named.sort_unstable();
-    let mut line = format!("{} findings: ", findings.len());
-    line += &named[..named.len().min(TOLD_FINDINGS)].join(", ");
-    if findings.len() > TOLD_FINDINGS {
-        line += ", …";
-    }
-    line
 }

@@ -1,7 +1,7 @@
 //! The work on one object: read it, judge its records, and send the alerts of each group.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -9,12 +9,16 @@ use std::{
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::{AlertSink, LogBody, LogStore, Pipeline, failure};
+use super::{
+    AlertSink, LogBody, LogStore, Pipeline, failure,
+    job::{Job, skip_reason, warn_of_removal},
+    told::Told,
+};
 use crate::{
     alert::{self, Alert, Context, GroupKey, escape::clean},
-    cloudtrail::{KeyKind, OtherKind, Record, Scan, ScanError, Step, classify_key},
-    envelope::{Failure, Happening, Mention, ObjectRef},
-    ledger::{Claim, LedgerError, LedgerStore, Ticket, record_key},
+    cloudtrail::{Record, Scan, ScanError, Step},
+    envelope::{Failure, ObjectRef},
+    ledger::{Claim, LedgerStore, Ticket, record_key},
     report::Report,
     rules::Finding,
 };
@@ -26,24 +30,17 @@ const HELD_BYTES: usize = 1 << 20;
 /// Groups whose parts are numbered on from one message to the next; past them numbers start anew.
 const NUMBERED_GROUPS: usize = 1024;
 /// How often another's claim is looked at again, and how long between looks.
-const BUSY_LOOKS: usize = 3;
+const BUSY_LOOKS: usize = 15;
 const BUSY_WAIT: Duration = Duration::from_millis(200);
 /// Most unwatched events that a log names of one object.
 const NAMED_UNWATCHED: usize = 20;
-
-/// One object to look at, however many deliveries name it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Job {
-    pub(super) mention: Mention,
-    pub(super) batch_task: bool,
-}
 
 /// What became of one object.
 #[derive(Default)]
 pub(super) struct ObjectOutcome {
     pub(super) report: Report,
     pub(super) failure: Option<Failure>,
-    pub(super) told: Vec<String>,
+    pub(super) told: Told,
 }
 
 /// Handles one object to its end, whatever that is.
@@ -64,9 +61,7 @@ where
     let file_account = match skip_reason(mention) {
         Err(reason) => {
             outcome.report.skip(reason);
-            if let Happening::Removed(event) = &mention.happening {
-                tracing::warn!(object = %failure::shown(&mention.object), %event, "a log file was removed");
-            }
+            warn_of_removal(mention);
             return outcome;
         }
         Ok(account) => account,
@@ -80,26 +75,17 @@ where
         groups: HashMap::new(),
         held_bytes: 0,
         sent_parts: HashMap::new(),
+        busy: Vec::new(),
         unwatched: BTreeMap::new(),
+        expired_filters: BTreeSet::new(),
+        failed_with: BTreeSet::new(),
         outcome,
     };
     let read = work.read().await;
     work.send_all().await;
+    work.send_busy().await;
     work.finish(read);
     work.outcome
-}
-
-impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S, A, L, C> {
-    /// Claims a record; looks again a few times where another's claim lives.
-    async fn claim_patiently(&self, key: &str, claimant: &str) -> Result<Claim, LedgerError> {
-        for _ in 1..BUSY_LOOKS {
-            match self.ledger.claim(key, claimant, (self.clock)()).await? {
-                Claim::Busy => tokio::time::sleep(BUSY_WAIT).await,
-                answer => return Ok(answer),
-            }
-        }
-        self.ledger.claim(key, claimant, (self.clock)()).await
-    }
 }
 
 /// The work on one object, with the findings that wait for their alert.
@@ -113,8 +99,15 @@ struct ObjectWork<'a, S, A, L, C> {
     held_bytes: usize,
     /// Messages that went out for groups which memory could not hold whole.
     sent_parts: HashMap<GroupKey, usize>,
+    /// Findings on whose records another claim lives: they are looked at again when all others
+    /// are sent, so that no two objects wait for each other.
+    busy: Vec<Finding>,
     /// Events that nobody watches, and how often each came.
     unwatched: BTreeMap<String, u64>,
+    /// Filters that would have suppressed a finding, had they not expired.
+    expired_filters: BTreeSet<String>,
+    /// Kinds of failures that are logged already.
+    failed_with: BTreeSet<&'static str>,
     outcome: ObjectOutcome,
 }
 
@@ -184,9 +177,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         let report = &mut self.outcome.report;
         report.findings += 1;
         report.count_level(matched.level);
-        for filter in &matched.expired_filters {
-            tracing::warn!(%filter, "filter has expired and suppresses no more");
-        }
+        self.expired_filters.extend(matched.expired_filters);
         if matched.level < settings.minimum_level {
             report.below_level += 1;
             return;
@@ -206,15 +197,15 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         };
         if !settings.watched.admit(finding.record.get("eventSource")) {
             report.unwatched += 1;
-            if self.unwatched.len() < NAMED_UNWATCHED {
-                let name = |name| clean(finding.record.text(name).unwrap_or_default(), 128);
-                let event = format!("{} {}", name("eventSource"), name("eventName"));
+            let name = |name| clean(finding.record.text(name).unwrap_or_default(), 128);
+            let event = format!("{} {}", name("eventSource"), name("eventName"));
+            if self.unwatched.len() < NAMED_UNWATCHED || self.unwatched.contains_key(&event) {
                 *self.unwatched.entry(event).or_default() += 1;
             }
             return;
         }
         if self.job.batch_task {
-            self.outcome.told.push(told(&finding));
+            self.outcome.told.add(&finding);
             if !settings.batch_alerts {
                 self.outcome.report.told_only += 1;
                 return;
@@ -226,7 +217,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
     /// Keeps a finding for its group's alert; sends the largest group when too much is held.
     async fn hold(&mut self, finding: Finding) {
         let key = GroupKey::of(&finding.record, self.file_account.as_deref());
-        let bytes = finding.record.text_bytes();
+        let bytes = finding.record.memory_bytes();
         let group = self.groups.entry(key).or_default();
         group.findings.push(finding);
         group.bytes += bytes;
@@ -235,7 +226,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             && let Some(largest) = self
                 .groups
                 .iter()
-                .max_by_key(|(_, group)| group.bytes)
+                .max_by(|(a, larger), (b, smaller)| {
+                    larger.bytes.cmp(&smaller.bytes).then_with(|| b.cmp(a))
+                })
                 .map(|(key, _)| key.clone())
         {
             self.send(&largest, false).await;
@@ -261,7 +254,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         if claimed.is_empty() {
             return;
         }
-        claimed.sort_by(|(a, _), (b, _)| alert::order(a).cmp(&alert::order(b)));
+        claimed.sort_by(|(a, _), (b, _)| alert::order(a, b));
         let (findings, tickets): (Vec<Finding>, Vec<Ticket>) = claimed.into_iter().unzip();
         let file_account = self.file_account.clone();
         let context = Context {
@@ -287,6 +280,32 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         }
     }
 
+    /// Waits a while for the claims of others, then fails what they still hold.
+    async fn send_busy(&mut self) {
+        for _ in 0..BUSY_LOOKS {
+            if self.busy.is_empty() {
+                return;
+            }
+            tokio::time::sleep(BUSY_WAIT).await;
+            for finding in std::mem::take(&mut self.busy) {
+                self.hold(finding).await;
+            }
+            self.send_all().await;
+        }
+        if !self.busy.is_empty() {
+            self.outcome.report.failed_findings += self.busy.len() as u64;
+            self.fail(Failure {
+                error_type: "LedgerBusy",
+                message: format!(
+                    "{}: others are alerting on {} of its records",
+                    failure::shown(self.object()),
+                    self.busy.len()
+                ),
+                retryable: true,
+            });
+        }
+    }
+
     /// Claims each finding's record, the same record once; what others have alerted drops out.
     async fn claim(&mut self, findings: Vec<Finding>) -> Vec<(Finding, Ticket)> {
         let mut by_key: HashMap<String, Finding> = HashMap::new();
@@ -301,7 +320,8 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         let (pipeline, claimant) = (self.pipeline, self.claimant);
         let claims: Vec<_> = stream::iter(by_key)
             .map(|(key, finding)| async move {
-                (finding, pipeline.claim_patiently(&key, claimant).await)
+                let now = (pipeline.clock)();
+                (finding, pipeline.ledger.claim(&key, claimant, now).await)
             })
             .buffer_unordered(CONCURRENT_CLAIMS)
             .collect()
@@ -311,17 +331,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             match claim {
                 Ok(Claim::Ours(ticket)) => claimed.push((finding, ticket)),
                 Ok(Claim::Duplicate) => self.outcome.report.duplicate += 1,
-                Ok(Claim::Busy) => {
-                    self.outcome.report.failed_findings += 1;
-                    self.fail(Failure {
-                        error_type: "LedgerBusy",
-                        message: format!(
-                            "{}: another invocation is alerting on one of its records",
-                            failure::shown(self.object())
-                        ),
-                        retryable: true,
-                    });
-                }
+                Ok(Claim::Busy) => self.busy.push(finding),
                 Err(error) => {
                     self.outcome.report.failed_findings += 1;
                     self.fail(failure::of_ledger(self.object(), &error));
@@ -361,18 +371,23 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         }
     }
 
-    /// Notes a failure; the first one is told, the others only logged.
+    /// Notes a failure: the first one is told, and the first of each kind is logged.
     fn fail(&mut self, failure: Failure) {
-        tracing::error!(
-            error_type = failure.error_type,
-            retryable = failure.retryable,
-            error = %failure.message,
-            "object failed"
-        );
+        if self.failed_with.insert(failure.error_type) {
+            tracing::error!(
+                error_type = failure.error_type,
+                retryable = failure.retryable,
+                error = %failure.message,
+                "object failed"
+            );
+        }
         self.outcome.failure.get_or_insert(failure);
     }
 
     fn finish(&mut self, read: ReadEnd) {
+        for filter in &self.expired_filters {
+            tracing::warn!(filter, "filter has expired and suppresses no more");
+        }
         for (event, count) in &self.unwatched {
             tracing::warn!(
                 event,
@@ -381,12 +396,12 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             );
         }
         match read {
-            ReadEnd::Scanned => {}
-            ReadEnd::NotALogFile(error) => {
+            ReadEnd::NotALogFile(error) if self.outcome.failure.is_none() => {
                 tracing::warn!(object = %failure::shown(self.object()), %error, "skipped: holds no records");
                 self.outcome.report.skip("holds no records");
                 return;
             }
+            ReadEnd::Scanned | ReadEnd::NotALogFile(_) => {}
             ReadEnd::Failed(failure) => self.fail(failure),
         }
         if self.outcome.failure.is_some() {
@@ -401,44 +416,13 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
     }
 }
 
-/// Why an object is not even fetched; else the account in its key, if it is shaped like a log file's.
-fn skip_reason(mention: &Mention) -> Result<Option<String>, &'static str> {
-    match mention.happening {
-        Happening::Created => {}
-        Happening::Removed(_) => return Err("removed"),
-        Happening::Other(_) => return Err("not a creation"),
-    }
-    match classify_key(&mention.object.key, mention.size) {
-        KeyKind::LogFile { account } => Ok(Some(account)),
-        KeyKind::Unknown => Ok(None),
-        KeyKind::Other(kind) => Err(match kind {
-            OtherKind::Digest => "digest",
-            OtherKind::Insight => "insight",
-            OtherKind::Aggregated => "aggregated",
-            OtherKind::NetworkActivity => "network activity",
-            OtherKind::Marker => "marker",
-            OtherKind::OtherService => "another service's log",
-            OtherKind::OtherName => "not named like a log file",
-        }),
-    }
-}
-
 /// Whether an object of a key that promised nothing is simply something else.
 fn may_be_no_log_file(error: &ScanError, scan: &Scan) -> bool {
     match error {
-        ScanError::Empty | ScanError::NoRecords => true,
-        ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => !scan.records_seen(),
+        ScanError::Empty => true,
+        ScanError::NoRecords | ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => {
+            !scan.records_seen()
+        }
         _ => false,
     }
-}
-
-fn told(finding: &Finding) -> String {
-    let record = &finding.record;
-    format!(
-        "{} {} {} {}",
-        finding.level(),
-        clean(record.text("eventName").unwrap_or("unnamed event"), 64),
-        record.outcome(),
-        clean(record.event_id().unwrap_or("without event id"), 64)
-    )
 }

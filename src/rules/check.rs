@@ -3,12 +3,15 @@
 use jiff::civil::Date;
 use rsigma_eval::compile_rule;
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Detections, FilterRule, FilterRuleTarget,
-    Level as SigmaLevel, LintRule, LogSource, Modifier, Severity, SigmaRule, lint_yaml_str,
-    parse_sigma_yaml,
+    ConditionExpr, FilterRule, FilterRuleTarget, Level as SigmaLevel, LintRule, LogSource,
+    Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
 };
 
-use super::{Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem, sources};
+use super::{
+    Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem,
+    detections::{check_detections, needs_a_match},
+    sources,
+};
 
 /// What a file holds.
 pub(super) enum Document {
@@ -86,7 +89,7 @@ pub(super) fn unknown_rule(file: &RuleFile, id: &str) -> RuleProblem {
 }
 
 /// A problem at the line of the first `key:`, or at the first line that the linter finds fault with.
-fn refuse_near(file: &RuleFile, key: &str, message: &str, remedy: &str) -> RuleProblem {
+pub(super) fn refuse_near(file: &RuleFile, key: &str, message: &str, remedy: &str) -> RuleProblem {
     let at_key = file.text.lines().position(|line| {
         line.trim_start()
             .trim_start_matches("- ")
@@ -239,6 +242,14 @@ fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<ReadyFilter, RuleP
             ));
         }
     };
+    if !needs_a_match(&inner) {
+        return Err(refuse_near(
+            file,
+            "condition",
+            "the filter would suppress whatever its selections do not match",
+            "negate one selection of what needs no alert, and nothing inside it",
+        ));
+    }
     detection.conditions = vec![inner];
     check_detections(file, &detection)?;
     check_lints(file)?;
@@ -325,74 +336,6 @@ fn check_logsource(file: &RuleFile, logsource: Option<&LogSource>) -> Result<(),
         "the rule is for other logs",
         "set product: aws and service: cloudtrail",
     ))
-}
-
-fn check_detections(file: &RuleFile, detections: &Detections) -> Result<(), RuleProblem> {
-    if detections.timeframe.is_some() {
-        return Err(refuse_near(
-            file,
-            "timeframe",
-            "a timeframe needs memory across records",
-            "remove it",
-        ));
-    }
-    for condition in &detections.conditions {
-        check_selectors(file, condition, detections)?;
-    }
-    if detections.named.values().any(has_placeholder) {
-        return Err(refuse_near(
-            file,
-            "detection",
-            "a placeholder (modifier `expand`) has no value here",
-            "write the values out",
-        ));
-    }
-    Ok(())
-}
-
-/// A selector that chooses nothing matches every record (`all of typo_*`) or none (`1 of typo_*`).
-fn check_selectors(
-    file: &RuleFile,
-    condition: &ConditionExpr,
-    detections: &Detections,
-) -> Result<(), RuleProblem> {
-    match condition {
-        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts
-            .iter()
-            .try_for_each(|part| check_selectors(file, part, detections)),
-        ConditionExpr::Not(part) => check_selectors(file, part, detections),
-        ConditionExpr::Identifier(name) if !detections.named.contains_key(name) => {
-            Err(refuse_near(
-                file,
-                "condition",
-                &format!("the condition names `{name}`, which the file does not define"),
-                "correct the name, or define it",
-            ))
-        }
-        ConditionExpr::Identifier(_) => Ok(()),
-        ConditionExpr::Selector { pattern, .. } => {
-            if sources::selected(pattern, detections).is_empty() {
-                return Err(refuse_near(
-                    file,
-                    "condition",
-                    &format!("the condition chooses `{pattern}`, which fits no detection"),
-                    "correct the pattern",
-                ));
-            }
-            Ok(())
-        }
-    }
-}
-
-fn has_placeholder(detection: &Detection) -> bool {
-    let in_item = |item: &DetectionItem| item.field.has_modifier(Modifier::Expand);
-    match detection {
-        Detection::AllOf(items) => items.iter().any(in_item),
-        Detection::AnyOf(parts) | Detection::And(parts) => parts.iter().any(has_placeholder),
-        Detection::Keywords(_) => false,
-        Detection::ArrayMatch { body, .. } => has_placeholder(body),
-        Detection::Conditional { named, .. } => named.values().any(has_placeholder),
-    }
 }
 
 fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {

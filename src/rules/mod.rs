@@ -4,6 +4,7 @@
 //! `(name, text)` pairs from wherever they are kept. Nothing about billing is written in Rust.
 
 mod check;
+mod detections;
 mod sources;
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};

@@ -1,6 +1,9 @@
 //! Alerts as a subscriber gets them.
 
-use billing_watch::alert::{Alert, AttributeValue};
+use billing_watch::{
+    alert::{Alert, AttributeValue},
+    rules::RuleFile,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Bench, finance_role, gzip_log, log_key, record, record_with};
@@ -64,8 +67,9 @@ fn a_closed_account() {
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
        MFA and root mail.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
-       policy.
+    5. Until it is settled, deny account:CloseAccount by service control policy, and
+       organizations:CloseAccount in the management account's own IAM policies, which no service control
+       policy binds.
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account
@@ -202,8 +206,9 @@ fn a_group_lists_every_finding_with_the_gravest_on_top() {
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
        MFA and root mail.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
-       policy.
+    5. Until it is settled, deny account:CloseAccount by service control policy, and
+       organizations:CloseAccount in the management account's own IAM policies, which no service control
+       policy binds.
 
     KNOWN BENIGN CAUSES: AWS account closed
     - Planned decommissioning of an account
@@ -287,6 +292,69 @@ fn an_organizations_closure_names_the_member_account_everywhere() {
 }
 
 #[test]
+fn an_account_deep_in_a_request_is_not_the_affected_one() {
+    let alert = alert_of(record_with(
+        "SetPayInformation",
+        "e",
+        json!({"requestParameters": {"recipient": {"accountId": "999900009999"}}}),
+    ));
+    assert!(
+        alert.subject.contains(" in 111122223333 by "),
+        "{}",
+        alert.subject
+    );
+    let alert = alert_of(record_with(
+        "SetPayInformation",
+        "e",
+        json!({"requestParameters": {"map": {"accountId": "4444-5555-6666"}}}),
+    ));
+    assert!(
+        alert.subject.contains(" in 444455556666 by "),
+        "{}",
+        alert.subject
+    );
+}
+
+#[test]
+fn numbers_are_withheld_unless_they_count_something() {
+    let parameters =
+        json!({"cvv": 123, "postalCode": 98108, "months": 12, "bankAccountId": "111122223333"});
+    let alert = alert_of(record_with(
+        "SetPayInformation",
+        "e",
+        json!({"requestParameters": parameters}),
+    ));
+    assert!(alert.text.contains("months: 12"), "{}", alert.text);
+    for secret in ["cvv: 1", "98108", "bankAccountId: 1"] {
+        assert!(!alert.text.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_finding_whose_rule_says_too_much_for_a_message_goes_out_bare() {
+    let key = log_key("Abcdefgh12345678");
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "event-1")]));
+    let step = format!("  - {}\n", "again and ".repeat(300));
+    bench.rules.push(RuleFile {
+        name: "talkative.yml".to_owned(),
+        text: include_str!("../../rules/account-closed.yml").to_owned() + &step.repeat(100),
+    });
+    let ran = bench.run(&[&key]);
+    assert_eq!(ran.alerts.len(), 1);
+    assert!(
+        ran.alerts[0].text.len() < 10_000,
+        "{}",
+        ran.alerts[0].text.len()
+    );
+    assert!(
+        ran.alerts[0]
+            .text
+            .contains("fields and advice are left out")
+    );
+    assert!(ran.alerts[0].text.contains("Event id: event-1"));
+}
+
+#[test]
 fn a_failed_service_event_counts_as_failed() {
     let alert = alert_of(record_with(
         "CloseAccount",
@@ -355,8 +423,9 @@ fn a_record_with_nothing_but_its_name_still_alerts_and_says_what_is_missing() {
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
        MFA and root mail.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount and organizations:CloseAccount by service control
-       policy.
+    5. Until it is settled, deny account:CloseAccount by service control policy, and
+       organizations:CloseAccount in the management account's own IAM policies, which no service control
+       policy binds.
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account

@@ -267,6 +267,38 @@ fn json_cases() -> Vec<Case> {
             Ok(()),
         ),
         case(
+            "cut where the tail looks whole",
+            "{\"Records\":[{\"a\":[{\"b\":1}]}",
+            0,
+            Err(ScanError::TruncatedJson { expanded_bytes: 27 }),
+        ),
+        case(
+            "two files in one",
+            "{\"Records\":[{}]}{\"Records\":[{}]}",
+            0,
+            Err(ScanError::NotJson { offset: 16 }),
+        ),
+        case(
+            "a missing comma",
+            "{\"Records\":[{} {}]}",
+            0,
+            Err(ScanError::NotJson { offset: 15 }),
+        ),
+        case(
+            "a tail twice",
+            "{\"Records\":[{}]}]}",
+            0,
+            Err(ScanError::NotJson { offset: 16 }),
+        ),
+        case(
+            "two million brackets",
+            [&b"{\"Records\":["[..], &b"[".repeat((2 << 20) - 20)].concat(),
+            0,
+            Err(ScanError::TruncatedJson {
+                expanded_bytes: (2 << 20) - 8,
+            }),
+        ),
+        case(
             "Records twice",
             "{\"Records\":[],\"Records\":[{\"eventSource\":\"billingconsole.amazonaws.com\"}]}",
             1,

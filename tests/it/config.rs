@@ -72,6 +72,12 @@ fn an_empty_variable_is_an_unset_one() {
 }
 
 #[test]
+fn watching_nothing_is_a_problem() {
+    let error = read(&[("EVENT_SOURCES", ", ,")]).unwrap_err();
+    assert!(error.to_string().contains("nothing could alert"), "{error}");
+}
+
+#[test]
 fn all_problems_are_told_at_once_each_with_its_remedy() {
     let error = read(&[
         (
@@ -90,6 +96,7 @@ fn all_problems_are_told_at_once_each_with_its_remedy() {
     insta::assert_snapshot!(error.problems.join("\n"), @r"
     ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no mail subscribers)
     EVENT_SOURCES: `billingconsole` is not an event source; write names such as billingconsole.amazonaws.com, or billing-family, with commas between them
+    EVENT_SOURCES names no source, so nothing could alert; write billingconsole.amazonaws.com
     MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
     BATCH_ALERTS: `yes` is neither true nor false
     RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/

@@ -85,6 +85,73 @@ fn successors_alert_only_where_their_source_is_watched_and_are_counted_otherwise
 }
 
 #[test]
+fn with_the_billing_family_every_known_action_alerts_wherever_aws_records_it() {
+    let key = log_key("Abcdefgh12345678");
+    let events = billing_events();
+    let records: Vec<Value> = events
+        .iter()
+        .enumerate()
+        .map(|(number, event)| {
+            let mut record = record(&event["event_name"], &format!("event-{number}"));
+            record["eventSource"] = json!(event["event_source"]);
+            record
+        })
+        .collect();
+    let mut bench = Bench::new().with_object(&key, gzip_log(&records));
+    bench.settings.minimum_level = Level::Informational;
+    bench.settings.watched = Sources::only(billing_watch::rules::billing_family().unwrap());
+    let ran = bench.run(&[&key]);
+    assert_eq!((ran.report.findings, ran.report.published), (172, 172));
+    let default = Bench::new()
+        .with_object(&key, gzip_log(&records))
+        .run(&[&key])
+        .report;
+    let alerting: Vec<_> = events
+        .iter()
+        .filter(|event| event["level"].parse::<Level>().unwrap() >= Level::Medium)
+        .collect();
+    let watched = alerting
+        .iter()
+        .filter(|event| event["event_source"] == "billingconsole.amazonaws.com")
+        .count();
+    assert_eq!(default.published, watched as u64);
+    assert_eq!(default.unwatched, (alerting.len() - watched) as u64);
+}
+
+#[test]
+fn records_without_an_id_come_in_the_same_order_every_time() {
+    let key = log_key("Abcdefgh12345678");
+    let mut records: Vec<Value> = (0..20)
+        .map(|number| {
+            let mut record = record("CloseAccount", "");
+            record["sourceIPAddress"] = json!(format!("203.0.113.{number}"));
+            record
+        })
+        .collect();
+    let forwards = Bench::new()
+        .with_object(&key, log_file(&records))
+        .run(&[&key]);
+    records.reverse();
+    let backwards = Bench::new()
+        .with_object(&key, log_file(&records))
+        .run(&[&key]);
+    assert_eq!(forwards.report.published, 20);
+    assert_eq!(forwards.alerts, backwards.alerts);
+}
+
+#[test]
+fn hits_before_a_senseless_end_are_not_called_skipped() {
+    let text = format!(
+        r#"{{"Records":[{}],"Records":null}}"#,
+        record("CloseAccount", "e")
+    );
+    let ran = Bench::new()
+        .with_object("x.json", text.into_bytes())
+        .run(&["x.json"]);
+    assert_eq!((ran.report.failed, ran.report.published), (1, 1));
+}
+
+#[test]
 fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
     let key = log_key("Abcdefgh12345678");
     let role = json!({"userIdentity": finance_role()});

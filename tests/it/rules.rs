@@ -425,6 +425,24 @@ fn a_filter_that_could_silence_everything_is_refused() {
             "without a reason",
         ),
         (
+            good.replace("condition: not selection", "condition: not (not selection)"),
+            "whatever its selections do not match",
+        ),
+        (
+            good.replace(
+                "condition: not selection",
+                "condition: not (selection or not selection)",
+            ),
+            "whatever its selections do not match",
+        ),
+        (
+            good.replace(
+                "userIdentity.arn|contains: assumed-role/Finance/",
+                "userIdentity.arn: []",
+            ),
+            "without any value",
+        ),
+        (
             filter("[33333333-3333-4333-8333-333333333333]", ""),
             "which does not exist",
         ),

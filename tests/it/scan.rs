@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_file_never_makes_the_splitter_accept_what_the_reference_refuses_outside_records(
+    fn a_damaged_file_is_refused_as_the_reference_refuses_it_whatever_its_pieces(
         text in file_text(),
         at in any::<prop::sample::Index>(),
         with in prop_oneof![Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b'"'), Just(b','), Just(b':'), Just(b'\\'), Just(b'x')],
@@ -293,12 +293,14 @@ proptest! {
         let mut bytes = text.into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = with;
-        let whole = run_scan(Scan::without_probe(Arc::new(Sources::All), limits()), &bytes, &[]);
-        let pieces = run_scan(Scan::without_probe(Arc::new(Sources::All), limits()), &bytes, &sizes);
+        let whole = scan_both(&bytes, &Sources::All, limits(), &[]);
+        let pieces = scan_both(&bytes, &Sources::All, limits(), &sizes);
         prop_assert_eq!(whole.end.is_ok(), pieces.end.is_ok());
         prop_assert_eq!(&whole.records, &pieces.records);
         // With every record parsed, nothing malformed passes.
         prop_assert_eq!(whole.end.is_ok(), reference(&bytes, &Sources::All).is_ok(), "{}", String::from_utf8_lossy(&bytes));
+        // With few sources, both scanners still say the same.
+        scan_both(&bytes, &console(), limits(), &sizes);
     }
 }
 
@@ -377,6 +379,42 @@ fn a_record_over_the_limit_fails_the_file_but_hides_no_sibling() {
     let text = log_file(&[other, record("CloseAccount", "a")]);
     let scanned = scan_both(&text, &console(), limits, &[]);
     assert_eq!((scanned.records.len(), scanned.end), (1, Ok(())));
+}
+
+#[test]
+fn what_inflates_to_nothing_is_not_kept_for_a_replay() {
+    // Empty members without end: only the bound on kept chunks stops them from piling up.
+    let mut body = Vec::new();
+    for _ in 0..500 {
+        body.extend(gzip(b""));
+    }
+    body.extend(gzip_log(&[record("CloseAccount", "a")]));
+    let limits = ScanLimits {
+        replay_bytes: 1000,
+        ..limits()
+    };
+    let scanned = scan_both(&body, &console(), limits, &[100]);
+    assert_eq!((scanned.records.len(), scanned.end), (1, Ok(())));
+}
+
+#[test]
+fn a_large_file_without_a_hit_passes_the_probe_alone() {
+    let records: Vec<Value> = (0..3000).map(noise).collect();
+    let text = log_file(&records);
+    assert!(text.len() as u64 > ScanLimits::default().verified_bytes);
+    let scanned = scan_both(&gzip(&text), &console(), limits(), &[1000]);
+    assert_eq!((scanned.records.len(), scanned.end), (0, Ok(())));
+    // The one allowed difference, and only in files of that size.
+    let broken = String::from_utf8(text)
+        .unwrap()
+        .replacen("noise-7", "noise\"-7", 1);
+    let sources = Arc::new(console());
+    let probed = run_scan(
+        Scan::new(Arc::clone(&sources), limits()),
+        broken.as_bytes(),
+        &[],
+    );
+    assert_eq!(probed.end, Ok(()));
 }
 
 fn record_long(event_name: &str) -> Value {
