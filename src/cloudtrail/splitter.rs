@@ -214,22 +214,22 @@ impl Splitter {
             }
             Carried::TooLong => None,
         };
-        self.end(captured, whole.as_deref())
+        self.end(captured, whole.as_deref(), *position)
     }
 
-    /// Closes a captured value; `bytes` is `None` where it was too long to keep.
+    /// Closes a captured value, behind `position` of the piece; `bytes` is `None` where it was too long to keep.
     fn end(
         &mut self,
         captured: Captured,
         bytes: Option<&[u8]>,
+        position: usize,
     ) -> Result<Option<Record>, ScanError> {
+        let offset = self.offset + position as u64;
         match captured {
             Captured::TopKey => {
                 let key = bytes.map(serde_json::from_slice::<serde::de::IgnoredAny>);
                 if let Some(Err(_)) = key {
-                    return Err(ScanError::NotJson {
-                        offset: self.offset,
-                    });
+                    return Err(ScanError::NotJson { offset });
                 }
                 self.records_key =
                     bytes.is_some_and(|key| names_key(&key[1..key.len() - 1], b"Records"));
@@ -238,9 +238,7 @@ impl Splitter {
             }
             Captured::TopMember => {
                 if bytes.is_some_and(|value| !is_well_formed(value)) {
-                    return Err(ScanError::NotJson {
-                        offset: self.offset,
-                    });
+                    return Err(ScanError::NotJson { offset });
                 }
                 self.place = Place::AfterMember;
                 Ok(None)

@@ -252,8 +252,15 @@ fn body(text: &[u8], cuts: &[usize]) -> Vec<u8> {
     body
 }
 
+/// Generated files a test: `PROPTEST_CASES` if set.
+#[allow(clippy::disallowed_methods, reason = "a test's own knob")]
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn both_scanners_equal_the_reference_whatever_the_file_and_its_pieces(
