@@ -50,6 +50,8 @@ class Lambda:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        # A killed function resets its connections; that is no news.
+        self.server.handle_error = lambda *_: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         environment = {
             "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:%d" % self.server.server_port,

@@ -50,7 +50,9 @@ def big_file(hits, limit):
     source, name = ("billingconsole.amazonaws.com", "SetContactAddress") if hits else ("s3.amazonaws.com", "GetObject")
     out, size, number = [squeeze.compress(b'{"Records":[')], 12, 0
     while size < limit:
-        records = [json.dumps(record(number + i, source, name), separators=(",", ":")) for i in range(500)]
+        # The hits are one actor's, as those of a runaway script are.
+        who = {"userIdentity": record(0)["userIdentity"]} if hits else {}
+        records = [json.dumps({**record(number + i, source, name), **who}, separators=(",", ":")) for i in range(500)]
         number += 500
         text = ((b"" if size == 12 else b",") + ",".join(records).encode())
         if size + len(text) + 2 > limit:

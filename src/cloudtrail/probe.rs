@@ -73,7 +73,9 @@ impl Probe {
         ));
         for at in KEY_FINDER.find_iter(bytes) {
             match value_behind(&bytes[at + KEY.len()..]) {
-                Value::Plain(value) if sources.may_admit(value) => return Verdict::Doubt,
+                Value::Plain(value) if sources.may_admit_unescaped(value) => {
+                    return Verdict::Doubt;
+                }
                 Value::Plain(_) => {}
                 Value::Odd => return Verdict::Doubt,
                 Value::Unfinished if bytes.len() - at > LONGEST_MEMBER => return Verdict::Doubt,
@@ -101,21 +103,28 @@ enum Value<'a> {
 
 /// The string behind a key, colon and white space included in `rest`.
 fn value_behind(rest: &[u8]) -> Value<'_> {
+    // As CloudTrail writes it.
+    if let Some(value) = rest.strip_prefix(b":\"") {
+        return value_inside(value);
+    }
     let Some(colon) = skip_white_space(rest) else {
         return Value::Unfinished;
     };
     if colon[0] != b':' {
         return Value::Odd;
     }
-    let Some(value) = skip_white_space(&colon[1..]) else {
-        return Value::Unfinished;
-    };
-    if value[0] != b'"' {
-        return Value::Odd;
-    }
-    match memchr::memchr2(b'"', b'\\', &value[1..]) {
+    match skip_white_space(&colon[1..]) {
         None => Value::Unfinished,
-        Some(end) if value[1 + end] == b'"' => Value::Plain(&value[1..=end]),
+        Some([b'"', value @ ..]) => value_inside(value),
+        Some(_) => Value::Odd,
+    }
+}
+
+/// A string from behind its first quote on.
+fn value_inside(value: &[u8]) -> Value<'_> {
+    match memchr::memchr2(b'"', b'\\', value) {
+        None => Value::Unfinished,
+        Some(end) if value[end] == b'"' => Value::Plain(&value[..end]),
         Some(_) => Value::Odd,
     }
 }

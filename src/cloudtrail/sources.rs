@@ -47,12 +47,15 @@ impl Sources {
 
     /// Whether the inside of a JSON string, still escaped, may be of interest: yes where in doubt.
     pub(super) fn may_admit(&self, raw: &[u8]) -> bool {
+        memchr::memchr(b'\\', raw).is_some() || self.may_admit_unescaped(raw)
+    }
+
+    /// As [`Sources::may_admit`], where nothing is escaped.
+    pub(super) fn may_admit_unescaped(&self, raw: &[u8]) -> bool {
         let Self::Only(names) = self else { return true };
-        if !raw.is_ascii() || memchr::memchr(b'\\', raw).is_some() {
-            return true;
-        }
-        names
-            .iter()
-            .any(|name| name.as_bytes().eq_ignore_ascii_case(raw))
+        !raw.is_ascii()
+            || names
+                .iter()
+                .any(|name| name.as_bytes().eq_ignore_ascii_case(raw))
     }
 }
