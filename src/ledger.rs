@@ -21,7 +21,7 @@ const EVENT_ID_CHARACTERS: usize = 64;
 /// How often a claim is tried again when others write between read and write.
 const CLAIM_TRIES: usize = 4;
 /// Entries that the in-memory ledger remembers; the oldest are forgotten first.
-const REMEMBERED_ENTRIES: usize = 50_000;
+const REMEMBERED_ENTRIES: usize = 10_000;
 
 /// What the ledger keeps of one record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
