@@ -2,7 +2,7 @@
 
 `demo.py` runs it once and prints the alerts as a subscriber gets them. `demo.py --watch` keeps it
 running; `demo.py --invoke FILE` sends it an event. Everything listens on free loopback ports, and
-everything ends with this program, however it ends.
+everything ends with this program, interrupted or not.
 """
 
 import argparse
@@ -25,6 +25,8 @@ STATE = ROOT / "target/watch.json"
 BUCKET = "example-trail-logs"
 PREFIX = "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/"
 FUNCTION = "billing-watch-function"
+# A function that can't start never answers.
+ANSWER_SECONDS = 60
 children = []
 
 
@@ -43,7 +45,11 @@ def stop_children():
                 child.wait(5)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue
-    STATE.unlink(missing_ok=True)
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port():
@@ -84,9 +90,8 @@ def start_function(endpoint, topic, log):
                    "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
                   cwd=ROOT, env=environment, stdout=log, stderr=log)
     for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return port
+        if is_listening(port):
+            return port
         if child.poll() is not None:
             break
         time.sleep(0.1)
@@ -95,9 +100,12 @@ def start_function(endpoint, topic, log):
 
 def invoke(port, event):
     """The function's answer, as `cargo lambda invoke` prints it."""
-    done = subprocess.run(["cargo", "lambda", "invoke", FUNCTION, "--data-file", str(event),
-                           "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
-                          cwd=ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(["cargo", "lambda", "invoke", FUNCTION, "--data-file", str(event),
+                               "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
+                              cwd=ROOT, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return 1, f"no answer in {ANSWER_SECONDS} s: the function's log tells why it could not start"
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
@@ -136,10 +144,19 @@ def demo():
         sys.exit("no alert arrived")
 
 
+def running_watch():
+    """The port of a `make watch` that runs, or nothing."""
+    port = json.loads(STATE.read_text())["port"] if STATE.exists() else None
+    return port if port and is_listening(port) else None
+
+
 def watch():
+    if running_watch():
+        sys.exit("`make watch` is running already in another terminal")
     endpoint, topic, sqs, queue = start_aws()
     port = start_function(endpoint, topic, None)
     STATE.write_text(json.dumps({"port": port}))
+    atexit.register(lambda: STATE.unlink(missing_ok=True))
     print("ready; in another terminal: make invoke EVENT=events/s3-put.json. Alerts appear here; Ctrl-C ends it.", flush=True)
     while True:
         print_alerts(sqs, queue)
@@ -152,16 +169,18 @@ def main():
     arguments.add_argument("--invoke", metavar="FILE", help="send an event to a running --watch")
     arguments = arguments.parse_args()
     if arguments.invoke:
-        if not STATE.exists():
+        port = running_watch()
+        if not port:
             sys.exit("nothing to invoke: run `make watch` in another terminal first")
         event = pathlib.Path(arguments.invoke).resolve()
         if not event.exists():
             sys.exit(f"no file {arguments.invoke}; the samples are in events/")
-        code, answer = invoke(json.loads(STATE.read_text())["port"], event)
+        code, answer = invoke(port, event)
         print(answer)
         sys.exit(code)
     atexit.register(stop_children)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         watch() if arguments.watch else demo()
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cloudtrail::{Actor, Outcome, Record},
-    rules::{Finding, Level, Rule},
+    rules::{Finding, Rule},
 };
 
 /// Most characters of a text that the caller of AWS chose.
@@ -395,6 +395,7 @@ fn leaves(
     }
 }
 
+/// Each rule once, in the order of the findings: that of the gravest first.
 fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
     let mut rules: Vec<&Rule> = Vec::new();
     for finding in findings {
@@ -402,12 +403,6 @@ fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
             rules.push(finding.rule());
         }
     }
-    rules.sort_by_key(|rule| (std::cmp::Reverse(rule.level), rule.id.clone()));
-    debug_assert!(
-        rules
-            .first()
-            .is_some_and(|rule| rule.level >= Level::Informational)
-    );
     rules
 }
 
