@@ -120,7 +120,7 @@ fn diagnostic(error: InvocationError) -> Diagnostic {
 impl Function {
     async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, InvocationError> {
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
-        let (mut report, response) = match Envelope::parse(&event.payload) {
+        let (report, response) = match Envelope::parse(&event.payload) {
             Ok(envelope) => {
                 self.handle_envelope(&envelope, &attempt(&event.context.request_id))
                     .await
@@ -134,9 +134,6 @@ impl Function {
                 (report, Err(failure))
             }
         };
-        if cold_start && let Some(ready) = self.ready.get() {
-            report.rules_rejected = ready.rules_rejected;
-        }
         let name = &event.context.env_config.function_name;
         let line = emf_line(&report, name, cold_start, Timestamp::now());
         // Nothing sensible can be done where standard output is gone.
@@ -172,8 +169,15 @@ impl Function {
             pack,
             mut rejected,
             changes,
-        } = RulePack::load(&files.good)
-            .map_err(|error| logged("RulesBroken", error.to_string()))?;
+        } = if files.good.is_empty() {
+            Loaded {
+                pack: self.bundled.clone(),
+                rejected: Vec::new(),
+                changes: Vec::new(),
+            }
+        } else {
+            RulePack::load(&files.good).map_err(|error| logged("RulesBroken", error.to_string()))?
+        };
         rejected.extend(files.rejected);
         for problem in &rejected {
             tracing::error!(error = %problem, "rule left out");

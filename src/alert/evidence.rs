@@ -17,9 +17,8 @@ pub(super) fn evidence(body: &mut Body, findings: &[Finding], context: &Context<
     if findings.len() == 1 {
         body.field("Event id", &event_id(record));
     }
-    let file = format!("s3://{}/{}", context.object.bucket, context.object.key);
-    // Not untrusted for its scheme, but for what may stand behind it.
-    body.field("Log file", &clean(&file, 2048).replacen("[:]//", "://", 1));
+    let file = format!("{}/{}", context.object.bucket, context.object.key);
+    body.field("Log file", &format!("s3://{}", clean(&file, 2048)));
     body.field("Print it", &print_command(findings, context));
     if findings.len() > PRINTED_RECORDS {
         body.line("          (the first ones; the list above has the ids of all)");

@@ -1,5 +1,7 @@
 //! Follows one JSON value through the stream: where it ends, and what its `eventSource` is.
 
+use std::borrow::Cow;
+
 use super::sources::Sources;
 
 const SOURCE_KEY: &[u8] = b"eventSource";
@@ -19,7 +21,7 @@ pub(super) struct CapturedValue {
     in_string: bool,
     /// The byte before the current piece was a backslash inside a string.
     escaped: bool,
-    pub(super) carried: Carried,
+    carried: Carried,
     /// The current or last string at the record's own depth, as far as an earlier piece held it.
     string: Vec<u8>,
     source: SourceMember,
@@ -51,7 +53,7 @@ enum Shape {
 }
 
 #[derive(Debug, Default)]
-pub(super) enum Carried {
+enum Carried {
     #[default]
     Nothing,
     Bytes(Vec<u8>),
@@ -276,6 +278,19 @@ impl CapturedValue {
         self.open.pop() == Some(bracket == b'}')
     }
 
+    /// The bytes of a value that ends with `last`, unless it is longer than `limit`.
+    pub(super) fn take_whole<'a>(&mut self, last: &'a [u8], limit: usize) -> Option<Cow<'a, [u8]>> {
+        if matches!(self.carried, Carried::Nothing) {
+            return (last.len() <= limit).then_some(Cow::Borrowed(last));
+        }
+        self.carry(last, limit);
+        match std::mem::take(&mut self.carried) {
+            Carried::Bytes(bytes) => Some(Cow::Owned(bytes)),
+            Carried::Nothing | Carried::TooLong => None,
+        }
+    }
+
+    /// Keeps the bytes of a value that goes on in the next piece, unless they exceed `limit`.
     pub(super) fn carry(&mut self, fresh: &[u8], limit: usize) {
         match &mut self.carried {
             Carried::Nothing if fresh.len() > limit => self.carried = Carried::TooLong,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    captured::{CapturedValue, Carried, LONGEST_SOURCE_KEY, Members, Progress, names_key},
+    captured::{CapturedValue, LONGEST_SOURCE_KEY, Members, Progress, names_key},
     record::{Parsed, Record, is_well_formed},
     scan::ScanError,
     sources::Sources,
@@ -203,17 +203,7 @@ impl Splitter {
             self.value.carry(fresh, self.record_bytes);
             return Ok(None);
         }
-        let carried = std::mem::take(&mut self.value.carried);
-        let whole = match carried {
-            Carried::Nothing if fresh.len() > self.record_bytes => None,
-            Carried::Nothing => Some(std::borrow::Cow::Borrowed(fresh)),
-            Carried::Bytes(bytes) if bytes.len() + fresh.len() > self.record_bytes => None,
-            Carried::Bytes(mut bytes) => {
-                bytes.extend_from_slice(fresh);
-                Some(std::borrow::Cow::Owned(bytes))
-            }
-            Carried::TooLong => None,
-        };
+        let whole = self.value.take_whole(fresh, self.record_bytes);
         self.end(captured, whole.as_deref(), *position)
     }
 

@@ -120,7 +120,7 @@ pub struct RuleProblem {
 }
 
 /// Rules and filters, checked and ready to match.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RulePack {
     rules: Vec<ReadyRule>,
     filters: Vec<ReadyFilter>,
@@ -171,14 +171,14 @@ impl Finding {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ReadyRule {
     rule: Arc<Rule>,
     compiled: CompiledRule,
     sources: Result<std::collections::BTreeSet<String>, String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ReadyFilter {
     id: String,
     title: String,
@@ -362,14 +362,6 @@ impl fmt::Display for ReadyFilter {
             None => Ok(()),
         }
     }
-}
-
-/// The sources that the bundled rules name: what the word `billing-family` stands for.
-pub fn billing_family() -> Result<Vec<String>, RuleProblem> {
-    Ok(match RulePack::load(&[])?.pack.sources() {
-        Sources::Only(names) => names.into_iter().collect(),
-        Sources::All => Vec::new(),
-    })
 }
 
 /// The embedded rules; tests and example filters beside them are left out.
