@@ -2,10 +2,17 @@
 
 use std::fmt::Write as _;
 
-/// `text` on one line, without invisible or direction-changing characters, cut to `limit`
-/// characters. `://` becomes `[:]//` and `www.` becomes `www[.]`, so that mail and chat programs see
-/// no address in it; a bare domain name stays what it is.
+/// `text` as [`visible`] shows it, with `://` as `[:]//` and `www.` as `www[.]`, so that mail and chat
+/// programs see no address in it; a bare domain name stays what it is.
 pub(crate) fn clean(text: &str, limit: usize) -> String {
+    visible(text, limit)
+        .replace("://", "[:]//")
+        .replace("www.", "www[.]")
+}
+
+/// `text` on one line, without invisible or direction-changing characters, cut to `limit`
+/// characters.
+pub(super) fn visible(text: &str, limit: usize) -> String {
     let mut cleaned = String::new();
     for character in text.chars().take(limit) {
         match character {
@@ -23,7 +30,7 @@ pub(crate) fn clean(text: &str, limit: usize) -> String {
     if left_out > 0 {
         let _ = write!(cleaned, "… ({left_out} more characters)");
     }
-    cleaned.replace("://", "[:]//").replace("www.", "www[.]")
+    cleaned
 }
 
 /// `text` as printable ASCII, other characters as `?`, cut to `limit` characters.
@@ -109,6 +116,12 @@ mod tests {
             clean("a\u{202e}b\u{200b}\n\u{7}http://x", 100),
             "a\\u{202e}b\\u{200b}\\n\\u{7}http[:]//x"
         );
+    }
+
+    #[test]
+    fn only_what_is_not_trusted_loses_its_links() {
+        assert_eq!(visible("https://www.example", 100), "https://www.example");
+        assert_eq!(clean("https://www.example", 100), "https[:]//www[.]example");
     }
 
     #[test]

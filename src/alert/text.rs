@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Context, Part, actor_name, affected_account,
     body::Body,
-    escape::clean,
+    escape::{clean, visible},
     evidence::evidence,
     time::{age, utc},
     withhold,
@@ -428,5 +428,5 @@ fn capitalised(text: &str) -> String {
 
 /// A rule's own prose: links in it are meant, hidden characters are not.
 fn clean_prose(text: &str) -> String {
-    clean(text, 4_000).replace("[:]//", "://")
+    visible(text, 4_000)
 }
