@@ -46,6 +46,8 @@ pub struct Config {
     pub batch_alerts: bool,
     /// Where more rules are.
     pub rules: RulesLocation,
+    /// Bucket of the ledger; without it this instance's memory serves.
+    pub ledger_bucket: Option<String>,
     /// Whether personal values are withheld from alerts.
     pub withhold_values: bool,
     /// Cap on an object's expanded size, in bytes.
@@ -112,11 +114,7 @@ impl Config {
         let minimum_level = reader.parsed("MINIMUM_LEVEL", Level::Medium, str::parse::<Level>);
         let batch_alerts = reader.parsed("BATCH_ALERTS", false, boolean);
         let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
-        if reader.text("LEDGER_BUCKET").is_some() {
-            reader.problem(
-                "LEDGER_BUCKET is set, but this version has no durable ledger; unset it".to_owned(),
-            );
-        }
+        let ledger_bucket = reader.parsed("LEDGER_BUCKET", None, bucket_name);
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
@@ -141,6 +139,7 @@ impl Config {
             minimum_level,
             batch_alerts,
             rules,
+            ledger_bucket,
             withhold_values,
             max_expanded_bytes,
             path_style_s3,
@@ -261,6 +260,22 @@ fn boolean(text: &str) -> Result<bool, String> {
             "`{}` is neither true nor false",
             text.escape_default()
         )),
+    }
+}
+
+/// S3's rule on the names of general purpose buckets, as far as a typing error breaks it.
+fn bucket_name(text: &str) -> Result<Option<String>, String> {
+    let is_name = (3..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
+    if is_name {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(format!(
+            "`{}` is not the name of a bucket; write the name alone, without s3:// or a key",
+            text.escape_default()
+        ))
     }
 }
 

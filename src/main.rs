@@ -13,17 +13,17 @@ use std::{
 
 use anyhow::Context as _;
 use billing_watch::{
-    aws::{Clients, S3LogStore, SnsAlertSink},
+    aws::{Clients, FunctionLedger, S3LogStore, SnsAlertSink},
     cloudtrail::{ScanLimits, Sources},
     config::{Config, RulesLocation},
-    envelope::{Envelope, InvocationError},
-    ledger::{Ledger, MemoryLedger},
+    envelope::{Envelope, ErrorType, InvocationError},
+    ledger::Ledger,
     metrics::emf_line,
-    pipeline::{Pipeline, Settings},
+    pipeline::{Invocation, Pipeline, Settings},
     report::Report,
     rules::{Loaded, RulePack},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -33,11 +33,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// How long a claim on a record lives: the function's longest timeout and a few seconds.
-const LEASE_SECONDS: i64 = 65;
-
 type Clock = fn() -> Timestamp;
-type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, MemoryLedger, Clock>;
+type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, FunctionLedger, Clock>;
 
 /// What lives as long as the instance.
 struct Function {
@@ -93,7 +90,9 @@ async fn run() -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         minimum_level = %config.minimum_level,
-        ledger = "memory of this instance: a record may alert once in each",
+        ledger = config.ledger_bucket.as_deref().unwrap_or(
+            "memory of this instance: a record may alert once in each; set LEDGER_BUCKET"
+        ),
         "started"
     );
     let function = Function {
@@ -112,7 +111,7 @@ async fn run() -> anyhow::Result<()> {
 
 fn diagnostic(error: InvocationError) -> Diagnostic {
     Diagnostic {
-        error_type: error.error_type.to_owned(),
+        error_type: error.error_type.to_string(),
         error_message: error.message,
     }
 }
@@ -122,11 +121,11 @@ impl Function {
         let cold_start = !self.warm.swap(true, Ordering::Relaxed);
         let (report, response) = match Envelope::parse(&event.payload) {
             Ok(envelope) => {
-                self.handle_envelope(&envelope, &attempt(&event.context.request_id))
+                self.handle_envelope(&envelope, &invocation(&event.context))
                     .await
             }
             Err(error) => {
-                let failure = logged("UnknownEnvelope", error.to_string());
+                let failure = logged(ErrorType::UnknownEnvelope, error.to_string());
                 let report = Report {
                     envelope_problems: 1,
                     ..Report::default()
@@ -144,13 +143,13 @@ impl Function {
     async fn handle_envelope(
         &self,
         envelope: &Envelope,
-        attempt: &str,
+        invocation: &Invocation,
     ) -> (Report, Result<Value, InvocationError>) {
         let ready = match self.ready.get_or_try_init(|| self.prepare()).await {
             Ok(ready) => ready,
             Err(error) => return (Report::default(), Err(error)),
         };
-        let (mut report, outcomes) = ready.pipeline.handle(envelope, attempt).await;
+        let (mut report, outcomes) = ready.pipeline.handle(envelope, invocation).await;
         report.rules_rejected = ready.rules_rejected;
         let told = serde_json::json!(report);
         let response = envelope.respond(&outcomes, told);
@@ -164,7 +163,7 @@ impl Function {
         let files = clients
             .rule_files(&config.rules)
             .await
-            .map_err(|error| logged("RulesUnavailable", error.to_string()))?;
+            .map_err(|error| logged(ErrorType::RulesUnavailable, error.to_string()))?;
         let Loaded {
             pack,
             mut rejected,
@@ -176,7 +175,8 @@ impl Function {
                 changes: Vec::new(),
             }
         } else {
-            RulePack::load(&files.good).map_err(|error| logged("RulesBroken", error.to_string()))?
+            RulePack::load(&files.good)
+                .map_err(|error| logged(ErrorType::RulesBroken, error.to_string()))?
         };
         rejected.extend(files.rejected);
         for problem in &rejected {
@@ -203,12 +203,12 @@ impl Function {
                 ..ScanLimits::default()
             },
         };
-        let lease = SignedDuration::from_secs(LEASE_SECONDS);
+        let ledger = clients.ledger_store(config.ledger_bucket.as_deref());
         Ok(Ready {
             pipeline: Pipeline::new(
                 clients.log_store(),
                 clients.alert_sink(&config.alert_topic_arn),
-                Ledger::new(MemoryLedger::default(), lease),
+                Ledger::new(ledger, &config.alert_topic_arn),
                 pack,
                 settings,
                 Timestamp::now,
@@ -218,11 +218,19 @@ impl Function {
     }
 }
 
-/// A name for this attempt at an invocation: Lambda keeps the request id for its retries, and may
-/// hand one event to two instances at a time.
-fn attempt(request_id: &str) -> String {
+/// This attempt, under a name of its own: Lambda keeps the request id for its retries, and may hand
+/// one event to two instances at a time.
+///
+/// A deadline in the past is none: `cargo lambda watch` sends one of 1970.
+fn invocation(context: &lambda_runtime::Context) -> Invocation {
     let random = RandomState::new().build_hasher().finish();
-    format!("{request_id}/{random:016x}")
+    let deadline = i64::try_from(context.deadline)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
+    Invocation {
+        id: format!("{}/{random:016x}", context.request_id),
+        deadline: deadline.filter(|deadline| *deadline > Timestamp::now()),
+    }
 }
 
 /// Logs what nobody watches, what nobody can alert on, and what costs the shortcut.
@@ -269,8 +277,8 @@ fn tell_of_sources(pack: &RulePack, watched: &Sources) {
     }
 }
 
-fn logged(error_type: &'static str, message: String) -> InvocationError {
-    tracing::error!(error_type, error = message, "invocation failed");
+fn logged(error_type: ErrorType, message: String) -> InvocationError {
+    tracing::error!(%error_type, error = message, "invocation failed");
     InvocationError {
         error_type,
         message,

@@ -4,6 +4,7 @@
 mod body;
 pub(crate) mod escape;
 mod evidence;
+mod summary;
 mod text;
 mod time;
 mod withhold;
@@ -18,6 +19,7 @@ use crate::{
     rules::{Finding, Level},
 };
 use escape::ascii;
+pub use summary::Summary;
 
 /// SNS refuses more than 262,144 bytes for body and attributes together; this leaves room for the
 /// names and types of the attributes.

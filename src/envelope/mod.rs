@@ -6,6 +6,7 @@
 //! `aws_lambda_events` serves the SQS reply; its event types lose fields (S3 Batch 2.0's bucket and
 //! arguments, the S3 test event), so events are read here from plain JSON.
 
+mod failure;
 mod mention;
 mod reply;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use failure::{ErrorType, Failure, InvocationError};
 use mention::{created, event_bridge_mention, s3_mention, task_mention};
 
 /// How deep envelopes may nest; five levels are seen in practice.
@@ -111,27 +113,6 @@ pub struct DeliveryOutcome {
     pub failures: Vec<Failure>,
     /// What an S3 Batch task tells in its completion report.
     pub told: String,
-}
-
-/// One reason why a delivery fails.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failure {
-    /// Stable name, for alarms and runbooks.
-    pub error_type: &'static str,
-    /// Names the object and the cause.
-    pub message: String,
-    /// Whether another try may succeed without anybody's help.
-    pub retryable: bool,
-}
-
-/// An invocation that failed, after every object was tried.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct InvocationError {
-    /// Stable name: that of the failures if they share one, else `SeveralFailures`.
-    pub error_type: &'static str,
-    /// Every failure, as far as room allows.
-    pub message: String,
 }
 
 /// An envelope that was understood, at least in part.

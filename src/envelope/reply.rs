@@ -3,7 +3,7 @@
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use serde_json::{Value, json};
 
-use super::{DeliveryOutcome, Envelope, Failure, InvocationError, Reply};
+use super::{DeliveryOutcome, Envelope, ErrorType, Failure, InvocationError, Reply};
 
 /// Most failures that an error message spells out.
 const SPELLED_FAILURES: usize = 10;
@@ -78,7 +78,7 @@ impl InvocationError {
             message = format!("{message}; and {more} more");
         }
         Self {
-            error_type: shared.unwrap_or("SeveralFailures"),
+            error_type: shared.unwrap_or(ErrorType::SeveralFailures),
             message,
         }
     }
@@ -88,7 +88,7 @@ fn task_result(id: &str, outcome: &DeliveryOutcome) -> Value {
     let code = match outcome
         .failures
         .iter()
-        .map(|failure| failure.retryable)
+        .map(|failure| failure.error_type.is_retryable())
         .max()
     {
         None => "Succeeded",

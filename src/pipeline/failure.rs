@@ -4,7 +4,7 @@ use super::{SinkError, StoreError, StoreErrorKind};
 use crate::{
     alert::escape::clean,
     cloudtrail::ScanError,
-    envelope::{Failure, ObjectRef},
+    envelope::{ErrorType, Failure, ObjectRef},
     ledger::LedgerError,
 };
 
@@ -14,55 +14,70 @@ pub(super) fn shown(object: &ObjectRef) -> String {
 }
 
 pub(super) fn of_store(object: &ObjectRef, error: &StoreError) -> Failure {
-    let (error_type, remedy, retryable) = match error.kind {
-        StoreErrorKind::Missing => ("ObjectMissing", "", false),
+    let (error_type, remedy) = match error.kind {
+        StoreErrorKind::Missing => (ErrorType::ObjectMissing, ""),
         StoreErrorKind::AccessDenied => (
-            "ObjectAccessDenied",
+            ErrorType::ObjectAccessDenied,
             "; allow s3:GetObject in the function's role and in the bucket's policy",
-            false,
         ),
         StoreErrorKind::KeyAccessDenied => (
-            "KeyAccessDenied",
+            ErrorType::KeyAccessDenied,
             "; allow kms:Decrypt in the function's role and in the key's policy",
-            false,
         ),
-        StoreErrorKind::Throttled => ("ObjectThrottled", "", true),
-        StoreErrorKind::Other => ("ObjectUnreadable", "", true),
+        StoreErrorKind::Throttled => (ErrorType::ObjectThrottled, ""),
+        StoreErrorKind::Other => (ErrorType::ObjectUnreadable, ""),
     };
     Failure {
         error_type,
         message: format!("failed to fetch {}: {error}{remedy}", shown(object)),
-        retryable,
     }
 }
 
 pub(super) fn of_scan(object: &ObjectRef, error: &ScanError) -> Failure {
     Failure {
         error_type: match error {
-            ScanError::OverCap { .. } => "ObjectTooLarge",
-            _ => "ObjectCorrupt",
+            ScanError::OverCap { .. } => ErrorType::ObjectTooLarge,
+            _ => ErrorType::ObjectCorrupt,
         },
         message: format!("failed to scan {}: {error}", shown(object)),
-        retryable: false,
     }
 }
 
 pub(super) fn of_ledger(object: &ObjectRef, error: &LedgerError) -> Failure {
     Failure {
-        error_type: "LedgerUnavailable",
+        error_type: ErrorType::LedgerUnavailable,
         message: format!("{}: {error}", shown(object)),
-        retryable: true,
     }
 }
 
 pub(super) fn of_sink(what: &str, error: &SinkError) -> Failure {
     Failure {
         error_type: if error.retryable {
-            "AlertNotSent"
+            ErrorType::AlertNotSent
         } else {
-            "AlertRefused"
+            ErrorType::AlertRefused
         },
         message: format!("failed to publish {what}: {error}"),
-        retryable: error.retryable,
+    }
+}
+
+pub(super) fn out_of_time(object: &ObjectRef) -> Failure {
+    Failure {
+        error_type: ErrorType::OutOfTime,
+        message: format!(
+            "{}: the invocation's time did not suffice; if that repeats, raise the function's memory \
+             or timeout (60 seconds at most), or send fewer objects at a time",
+            shown(object)
+        ),
+    }
+}
+
+pub(super) fn ledger_busy(object: &ObjectRef, records: usize) -> Failure {
+    Failure {
+        error_type: ErrorType::LedgerBusy,
+        message: format!(
+            "{}: another invocation is alerting on {records} of its records",
+            shown(object)
+        ),
     }
 }

@@ -3,9 +3,11 @@
 mod failure;
 mod job;
 mod object;
+mod send;
+mod time;
 mod told;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -14,17 +16,22 @@ use jiff::Timestamp;
 use crate::{
     alert::{self, Alert, escape::clean},
     cloudtrail::{ScanLimits, Sources},
-    envelope::{DeliveryOutcome, Envelope, Failure, ObjectRef},
+    envelope::{DeliveryOutcome, Envelope, ErrorType, Failure, ObjectRef},
     ledger::{Ledger, LedgerStore},
     report::Report,
     rules::{Level, RulePack},
 };
 use job::distinct_jobs;
 use object::ObjectOutcome;
+use time::{TimeLeft, before};
 use told::Told;
 
 /// Objects of one envelope that are scanned at the same time.
 const CONCURRENT_OBJECTS: usize = 4;
+
+/// How long a sink or a ledger store may take over one request, with all its own tries. Before
+/// the deadline, room is kept for two of them: the alert, and its entry in the ledger.
+pub const REQUEST_TIME: Duration = Duration::from_secs(6);
 
 /// Where objects are read: S3, or a folder.
 #[allow(
@@ -94,6 +101,15 @@ pub struct SinkError {
     pub retryable: bool,
 }
 
+impl SinkError {
+    fn no_answer() -> Self {
+        Self {
+            message: "no answer before the invocation's deadline".to_owned(),
+            retryable: true,
+        }
+    }
+}
+
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -107,6 +123,15 @@ pub struct Settings {
     pub withhold_values: bool,
     /// Bounds of each scan.
     pub limits: ScanLimits,
+}
+
+/// One attempt at an envelope.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Tells this attempt from any other.
+    pub id: String,
+    /// When it will be cut off, if ever.
+    pub deadline: Option<Timestamp>,
 }
 
 /// Everything that handles envelopes.
@@ -141,19 +166,22 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         }
     }
 
-    /// Handles every object of `envelope`. `invocation` tells this attempt from any other.
+    /// Handles every object of `envelope`, as far as time allows.
     ///
     /// Failures are in the outcomes, one for each delivery, and in the report.
     pub async fn handle(
         &self,
         envelope: &Envelope,
-        invocation: &str,
+        invocation: &Invocation,
     ) -> (Report, Vec<DeliveryOutcome>) {
         let (jobs, jobs_of_delivery) = distinct_jobs(envelope);
+        let time = &TimeLeft::new(invocation.deadline, (self.clock)());
         let mut numbered: Vec<(usize, ObjectOutcome)> = stream::iter(jobs.iter().enumerate())
             .map(|(number, job)| async move {
-                let claimant = format!("{invocation}/{number}");
-                (number, object::handle(self, job, &claimant).await)
+                (
+                    number,
+                    object::handle(self, job, &invocation.id, time).await,
+                )
             })
             .buffer_unordered(CONCURRENT_OBJECTS)
             .collect()
@@ -171,9 +199,8 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                 let message = problem.to_string();
                 tracing::error!(delivery = %clean(&delivery.id, 128), problem = %message, "part of the envelope not understood");
                 outcome.failures.push(Failure {
-                    error_type: "UnknownEnvelope",
+                    error_type: ErrorType::UnknownEnvelope,
                     message,
-                    retryable: false,
                 });
             }
             let mut told = Told::default();
@@ -186,7 +213,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             outcomes.push(outcome);
         }
         if envelope.is_self_test() {
-            match self.sink.publish(&alert::self_test((self.clock)())).await {
+            let alert = alert::self_test((self.clock)());
+            let sent = before(time.end(), (self.clock)(), self.sink.publish(&alert)).await;
+            match sent.unwrap_or_else(|| Err(SinkError::no_answer())) {
                 Ok(_) => report.alerts += 1,
                 Err(error) => {
                     tracing::error!(%error, "self-test alert not accepted");

@@ -12,26 +12,27 @@ use jiff::Timestamp;
 use super::{
     AlertSink, LogBody, LogStore, Pipeline, failure,
     job::{Job, skip_reason, warn_of_removal},
+    send::{Sender, Sent},
+    time::{TimeLeft, before},
     told::Told,
 };
 use crate::{
-    alert::{self, Alert, Context, GroupKey, escape::clean},
+    alert::{GroupKey, escape::clean},
     cloudtrail::{Record, Scan, ScanError, Step},
-    envelope::{Failure, ObjectRef},
-    ledger::{Claim, LedgerStore, Ticket, record_key},
+    envelope::{ErrorType, Failure, ObjectRef},
+    ledger::LedgerStore,
     report::Report,
     rules::Finding,
 };
 
-/// Claims of one group that are made at the same time.
-const CONCURRENT_CLAIMS: usize = 16;
+/// Groups of one object that are sent at the same time.
+const CONCURRENT_GROUPS: usize = 8;
 /// Bytes of records that one scan holds back before it sends the largest group.
 const HELD_BYTES: usize = 1 << 20;
 /// Groups whose parts are numbered on from one message to the next; past them numbers start anew.
 const NUMBERED_GROUPS: usize = 1024;
-/// How often another's claim is looked at again, and how long between looks.
-const BUSY_LOOKS: usize = 15;
-const BUSY_WAIT: Duration = Duration::from_millis(200);
+/// How long another's claim is left alone before each further look at it, in milliseconds.
+const BUSY_WAITS: [u64; 4] = [200, 400, 800, 1600];
 /// Most unwatched events that a log names of one object.
 const NAMED_UNWATCHED: usize = 20;
 
@@ -47,7 +48,8 @@ pub(super) struct ObjectOutcome {
 pub(super) async fn handle<S, A, L, C>(
     pipeline: &Pipeline<S, A, L, C>,
     job: &Job,
-    claimant: &str,
+    invocation: &str,
+    time: &TimeLeft,
 ) -> ObjectOutcome
 where
     S: LogStore,
@@ -69,7 +71,8 @@ where
     let mut work = ObjectWork {
         pipeline,
         job,
-        claimant,
+        invocation,
+        time,
         known_shape: file_account.is_some(),
         file_account,
         groups: HashMap::new(),
@@ -92,7 +95,8 @@ where
 struct ObjectWork<'a, S, A, L, C> {
     pipeline: &'a Pipeline<S, A, L, C>,
     job: &'a Job,
-    claimant: &'a str,
+    invocation: &'a str,
+    time: &'a TimeLeft,
     known_shape: bool,
     file_account: Option<String>,
     groups: HashMap<GroupKey, Group>,
@@ -107,7 +111,7 @@ struct ObjectWork<'a, S, A, L, C> {
     /// Filters that would have suppressed a finding, had they not expired.
     expired_filters: BTreeSet<String>,
     /// Kinds of failures that are logged already.
-    failed_with: BTreeSet<&'static str>,
+    failed_with: BTreeSet<ErrorType>,
     outcome: ObjectOutcome,
 }
 
@@ -143,20 +147,25 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
     }
 
     async fn read_through(&mut self, scan: &mut Scan) -> ReadEnd {
-        let mut body = match self.pipeline.store.open(self.object()).await {
-            Ok(body) => body,
-            Err(error) => return ReadEnd::Failed(failure::of_store(self.object(), &error)),
+        let opened = self.in_time(self.pipeline.store.open(self.object())).await;
+        let mut body = match opened {
+            Some(Ok(body)) => body,
+            Some(Err(error)) => return ReadEnd::Failed(failure::of_store(self.object(), &error)),
+            None => return ReadEnd::Failed(failure::out_of_time(self.object())),
         };
         loop {
             match scan.next_step() {
                 Ok(Step::Record(record)) => self.judge(*record).await,
-                Ok(Step::NeedInput) => match body.chunk().await {
-                    Ok(Some(chunk)) => {
+                Ok(Step::NeedInput) => match self.in_time(body.chunk()).await {
+                    Some(Ok(Some(chunk))) => {
                         self.outcome.report.fetched_bytes += chunk.len() as u64;
                         scan.feed(chunk);
                     }
-                    Ok(None) => scan.end_of_input(),
-                    Err(error) => return ReadEnd::Failed(failure::of_store(self.object(), &error)),
+                    Some(Ok(None)) => scan.end_of_input(),
+                    Some(Err(error)) => {
+                        return ReadEnd::Failed(failure::of_store(self.object(), &error));
+                    }
+                    None => return ReadEnd::Failed(failure::out_of_time(self.object())),
                 },
                 Ok(Step::Done) => return ReadEnd::Scanned,
                 Err(error) if !self.known_shape && may_be_no_log_file(&error, scan) => {
@@ -165,6 +174,11 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                 Err(error) => return ReadEnd::Failed(failure::of_scan(self.object(), &error)),
             }
         }
+    }
+
+    /// What a read gives, if it comes before reading has to stop.
+    async fn in_time<F: Future>(&self, read: F) -> Option<F::Output> {
+        before(self.time.read_until(), (self.pipeline.clock)(), read).await
     }
 
     /// Decides what a record of interest means, in the order that the design gives.
@@ -231,62 +245,69 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                 })
                 .map(|(key, _)| key.clone())
         {
-            self.send(&largest, false).await;
+            let (group, sent_parts) = self.take(&largest);
+            let sent = self.sender().send(group.findings, sent_parts, false).await;
+            self.note_parts(largest, sent_parts + sent.parts);
+            self.add(sent);
         }
     }
 
+    /// Takes a group out, with the number of its messages that went out before.
+    fn take(&mut self, key: &GroupKey) -> (Group, usize) {
+        let group = self.groups.remove(key).unwrap_or_default();
+        self.held_bytes -= group.bytes;
+        (group, self.sent_parts.get(key).copied().unwrap_or(0))
+    }
+
+    fn note_parts(&mut self, key: GroupKey, parts: usize) {
+        if self.sent_parts.len() >= NUMBERED_GROUPS {
+            self.sent_parts.clear();
+        }
+        self.sent_parts.insert(key, parts);
+    }
+
+    fn sender(&self) -> Sender<'_, S, A, L, C> {
+        Sender {
+            pipeline: self.pipeline,
+            object: self.object(),
+            file_account: self.file_account.as_deref(),
+            invocation: self.invocation,
+            time: self.time,
+        }
+    }
+
+    fn add(&mut self, sent: Sent) {
+        self.outcome.report.add(&sent.report);
+        for failure in sent.failures {
+            self.fail(failure);
+        }
+        self.busy.extend(sent.busy);
+    }
+
+    /// Sends every group that is held.
     async fn send_all(&mut self) {
         let mut keys: Vec<GroupKey> = self.groups.keys().cloned().collect();
         keys.sort();
-        for key in keys {
-            self.send(&key, true).await;
-        }
-    }
-
-    /// Sends what is held of a group, in as many messages as it takes.
-    async fn send(&mut self, key: &GroupKey, last: bool) {
-        let Some(group) = self.groups.remove(key) else {
-            return;
-        };
-        self.held_bytes -= group.bytes;
-        let sent_parts = self.sent_parts.get(key).copied().unwrap_or(0);
-        let mut claimed = self.claim(group.findings).await;
-        if claimed.is_empty() {
-            return;
-        }
-        claimed.sort_by(|(a, _), (b, _)| alert::order(a, b));
-        let (findings, tickets): (Vec<Finding>, Vec<Ticket>) = claimed.into_iter().unzip();
-        let file_account = self.file_account.clone();
-        let context = Context {
-            object: &self.job.mention.object,
-            file_account: file_account.as_deref(),
-            now: (self.pipeline.clock)(),
-            withhold_values: self.pipeline.settings.withhold_values,
-        };
-        let parts = alert::compose(&findings, &context, sent_parts, last);
-        if !last {
-            if self.sent_parts.len() >= NUMBERED_GROUPS {
-                self.sent_parts.clear();
-            }
-            self.sent_parts
-                .insert(key.clone(), sent_parts + parts.len());
-        }
-        let mut start = 0;
-        for (alert, count) in parts {
-            let range = start..start + count;
-            start += count;
-            self.publish(&alert, &findings[range.clone()], &tickets[range])
-                .await;
+        let groups: Vec<_> = keys.iter().map(|key| self.take(key)).collect();
+        let sender = &self.sender();
+        let all: Vec<Sent> = stream::iter(groups)
+            .map(|(group, sent_parts)| sender.send(group.findings, sent_parts, true))
+            .buffered(CONCURRENT_GROUPS)
+            .collect()
+            .await;
+        for sent in all {
+            self.add(sent);
         }
     }
 
     /// Waits a while for the claims of others, then fails what they still hold.
     async fn send_busy(&mut self) {
-        for _ in 0..BUSY_LOOKS {
-            if self.busy.is_empty() {
-                return;
+        for wait in BUSY_WAITS {
+            let wait = tokio::time::sleep(Duration::from_millis(wait));
+            let now = (self.pipeline.clock)();
+            if self.busy.is_empty() || before(self.time.send_until(), now, wait).await.is_none() {
+                break;
             }
-            tokio::time::sleep(BUSY_WAIT).await;
             for finding in std::mem::take(&mut self.busy) {
                 self.hold(finding).await;
             }
@@ -294,80 +315,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         }
         if !self.busy.is_empty() {
             self.outcome.report.failed_findings += self.busy.len() as u64;
-            self.fail(Failure {
-                error_type: "LedgerBusy",
-                message: format!(
-                    "{}: others are alerting on {} of its records",
-                    failure::shown(self.object()),
-                    self.busy.len()
-                ),
-                retryable: true,
-            });
-        }
-    }
-
-    /// Claims each finding's record, the same record once; what others have alerted drops out.
-    async fn claim(&mut self, findings: Vec<Finding>) -> Vec<(Finding, Ticket)> {
-        let mut by_key: HashMap<String, Finding> = HashMap::new();
-        for finding in findings {
-            if by_key
-                .insert(record_key(&finding.record), finding)
-                .is_some()
-            {
-                self.outcome.report.duplicate += 1;
-            }
-        }
-        let (pipeline, claimant) = (self.pipeline, self.claimant);
-        let claims: Vec<_> = stream::iter(by_key)
-            .map(|(key, finding)| async move {
-                let now = (pipeline.clock)();
-                (finding, pipeline.ledger.claim(&key, claimant, now).await)
-            })
-            .buffer_unordered(CONCURRENT_CLAIMS)
-            .collect()
-            .await;
-        let mut claimed = Vec::with_capacity(claims.len());
-        for (finding, claim) in claims {
-            match claim {
-                Ok(Claim::Ours(ticket)) => claimed.push((finding, ticket)),
-                Ok(Claim::Duplicate) => self.outcome.report.duplicate += 1,
-                Ok(Claim::Busy) => self.busy.push(finding),
-                Err(error) => {
-                    self.outcome.report.failed_findings += 1;
-                    self.fail(failure::of_ledger(self.object(), &error));
-                }
-            }
-        }
-        claimed
-    }
-
-    async fn publish(&mut self, alert: &Alert, findings: &[Finding], tickets: &[Ticket]) {
-        let ledger = &self.pipeline.ledger;
-        match self.pipeline.sink.publish(alert).await {
-            Ok(message_id) => {
-                let now = (self.pipeline.clock)();
-                let report = &mut self.outcome.report;
-                report.alerts += 1;
-                report.published += findings.len() as u64;
-                for finding in findings {
-                    report.note_alert_delay(finding.record.event_time(), now);
-                }
-                for ticket in tickets {
-                    if let Err(error) = ledger.publish(ticket, &message_id, now).await {
-                        self.fail(failure::of_ledger(self.object(), &error));
-                    }
-                }
-            }
-            Err(error) => {
-                self.outcome.report.failed_findings += findings.len() as u64;
-                let what = format!("an alert on {}", failure::shown(self.object()));
-                self.fail(failure::of_sink(&what, &error));
-                for ticket in tickets {
-                    if let Err(error) = ledger.release(ticket).await {
-                        self.fail(failure::of_ledger(self.object(), &error));
-                    }
-                }
-            }
+            self.fail(failure::ledger_busy(self.object(), self.busy.len()));
         }
     }
 
@@ -375,8 +323,8 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
     fn fail(&mut self, failure: Failure) {
         if self.failed_with.insert(failure.error_type) {
             tracing::error!(
-                error_type = failure.error_type,
-                retryable = failure.retryable,
+                error_type = %failure.error_type,
+                retryable = failure.error_type.is_retryable(),
                 error = %failure.message,
                 "object failed"
             );

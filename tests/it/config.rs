@@ -88,7 +88,7 @@ fn all_problems_are_told_at_once_each_with_its_remedy() {
         ("MINIMUM_LEVEL", "urgent"),
         ("BATCH_ALERTS", "yes"),
         ("RULES_URI", "https://example.com"),
-        ("LEDGER_BUCKET", "ledger"),
+        ("LEDGER_BUCKET", "s3://ledger/"),
         ("WITHHOLD_VALUES", "1"),
         ("MAX_EXPANDED_BYTES", "0"),
     ])
@@ -100,7 +100,7 @@ fn all_problems_are_told_at_once_each_with_its_remedy() {
     MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
     BATCH_ALERTS: `yes` is neither true nor false
     RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
-    LEDGER_BUCKET is set, but this version has no durable ledger; unset it
+    LEDGER_BUCKET: `s3://ledger/` is not the name of a bucket; write the name alone, without s3:// or a key
     WITHHOLD_VALUES: `1` is neither true nor false
     MAX_EXPANDED_BYTES: `0` is not a number of bytes above 0
     ");

@@ -1,7 +1,7 @@
 //! Every envelope leads to its objects, and gets the reply that its sender understands.
 
 use billing_watch::envelope::{
-    Delivery, DeliveryOutcome, Envelope, EnvelopeError, Failure, Happening, ObjectRef,
+    Delivery, DeliveryOutcome, Envelope, EnvelopeError, ErrorType, Failure, Happening, ObjectRef,
 };
 use serde_json::{Value, json};
 
@@ -191,12 +191,11 @@ fn nesting_has_an_end() {
     assert_eq!(Envelope::parse(&payload), Err(EnvelopeError::TooDeep));
 }
 
-fn failure(error_type: &'static str, retryable: bool) -> DeliveryOutcome {
+fn failure(error_type: ErrorType) -> DeliveryOutcome {
     DeliveryOutcome {
         failures: vec![Failure {
             error_type,
             message: format!("{error_type} happened"),
-            retryable,
         }],
         told: String::new(),
     }
@@ -219,7 +218,7 @@ fn messages(count: usize, queue: &str) -> Value {
 #[test]
 fn sqs_learns_which_messages_failed() {
     let ok = DeliveryOutcome::default;
-    let outcomes = [ok(), failure("ObjectCorrupt", false), ok()];
+    let outcomes = [ok(), failure(ErrorType::ObjectCorrupt), ok()];
     for (queue, failed) in [("q", vec!["m1"]), ("q.fifo", vec!["m1", "m2"])] {
         let envelope = Envelope::parse(&messages(3, queue)).unwrap();
         let items: Vec<Value> = failed
@@ -260,8 +259,8 @@ fn s3_batch_learns_what_to_retry() {
     };
     let outcomes = [
         told,
-        failure("ObjectCorrupt", false),
-        failure("ObjectThrottled", true),
+        failure(ErrorType::ObjectCorrupt),
+        failure(ErrorType::ObjectThrottled),
     ];
     assert_eq!(
         envelope.respond(&outcomes, json!({})).unwrap(),
@@ -287,17 +286,17 @@ fn other_senders_get_the_report_or_an_error_of_a_stable_type() {
         json!({"Objects": 1})
     );
     let error = envelope
-        .respond(&[failure("ObjectCorrupt", false)], json!({}))
+        .respond(&[failure(ErrorType::ObjectCorrupt)], json!({}))
         .unwrap_err();
     assert_eq!(
-        (error.error_type, &*error.message),
+        (error.error_type.as_str(), &*error.message),
         ("ObjectCorrupt", "ObjectCorrupt happened")
     );
-    let mut both = failure("ObjectCorrupt", false);
+    let mut both = failure(ErrorType::ObjectCorrupt);
     both.failures
-        .extend(failure("AlertRefused", false).failures);
+        .extend(failure(ErrorType::AlertRefused).failures);
     let error = envelope.respond(&[both], json!({})).unwrap_err();
-    assert_eq!(error.error_type, "SeveralFailures");
+    assert_eq!(error.error_type, ErrorType::SeveralFailures);
     assert_eq!(
         error.message,
         "ObjectCorrupt happened; AlertRefused happened"

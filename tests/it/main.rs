@@ -9,8 +9,10 @@
 mod alerts;
 mod bad_input;
 mod config;
+#[cfg(feature = "aws")]
 mod end_to_end;
 mod envelopes;
+#[cfg(feature = "aws")]
 mod lambda;
 mod ledger;
 mod pipeline;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use billing_watch::{
     cloudtrail::Sources,
+    envelope::ErrorType,
     rules::{Level, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
@@ -293,7 +294,7 @@ fn a_key_of_no_known_shape_is_read_and_skipped_if_it_holds_no_records() {
         (1, 3, 1)
     );
     assert_eq!(ran.alerts.len(), 1);
-    assert_eq!(ran.reply.unwrap_err().error_type, "ObjectCorrupt");
+    assert_eq!(ran.reply.unwrap_err().error_type, ErrorType::ObjectCorrupt);
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn a_broken_object_fails_the_invocation_by_name_and_the_good_one_alerts() {
         "{error}"
     );
     assert!(!error.message.contains(&good));
-    assert_eq!(error.error_type, "SeveralFailures");
+    assert_eq!(error.error_type, ErrorType::SeveralFailures);
     assert_eq!(
         ran.alerts.len(),
         2,
@@ -348,7 +349,7 @@ fn a_refused_alert_fails_the_object_and_the_retry_sends_it() {
     let pipeline = bench.pipeline();
     let (report, reply) = run_envelope(&pipeline, &payload);
     assert_eq!((report.failed, report.failed_findings), (1, 1));
-    assert_eq!(reply.unwrap_err().error_type, "AlertRefused");
+    assert_eq!(reply.unwrap_err().error_type, ErrorType::AlertRefused);
     let (report, reply) = run_envelope(&pipeline, &payload);
     assert_eq!((report.scanned, report.published), (1, 1));
     assert!(reply.is_ok());

@@ -13,18 +13,30 @@ use billing_watch::{
     envelope::{Envelope, ObjectRef},
     ledger::{Ledger, MemoryLedger},
     pipeline::{
-        AlertSink, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError, StoreErrorKind,
+        AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
+        StoreErrorKind,
     },
     report::Report,
     rules::{Level, RuleFile, RulePack},
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub(crate) const BUCKET: &str = "example-trail-logs";
 pub(crate) const CONSOLE: &str = "billingconsole.amazonaws.com";
+
+/// The topic of every ledger.
+pub(crate) const TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:alerts";
+
+/// An invocation without end.
+pub(crate) fn invocation() -> Invocation {
+    Invocation {
+        id: "test-invocation".to_owned(),
+        deadline: None,
+    }
+}
 
 /// The time of every test: seven minutes after the records of [`record`].
 pub(crate) fn now() -> Timestamp {
@@ -246,7 +258,7 @@ impl Bench {
         Pipeline::new(
             std::mem::take(&mut self.store),
             &self.sink,
-            Ledger::new(MemoryLedger::default(), SignedDuration::from_secs(65)),
+            Ledger::new(MemoryLedger::default(), TOPIC),
             RulePack::load(&self.rules).unwrap().pack,
             self.settings.clone(),
             now,
@@ -279,7 +291,7 @@ pub(crate) fn run_envelope(
     Result<Value, billing_watch::envelope::InvocationError>,
 ) {
     let envelope = Envelope::parse(payload).unwrap();
-    let (report, outcomes) = block_on(pipeline.handle(&envelope, "test-invocation"));
+    let (report, outcomes) = block_on(pipeline.handle(&envelope, &invocation()));
     assert_identities(&report);
     let reply = envelope.respond(&outcomes, json!(report));
     (report, reply)

@@ -1,0 +1,165 @@
+//! The operator's rules, from a directory or from S3.
+
+use std::path::Path;
+
+use super::{Clients, chain, told};
+use crate::{
+    config::RulesLocation,
+    rules::{RuleFile, RuleProblem},
+};
+
+/// Largest rule file that is read, in bytes.
+const RULE_FILE_BYTES: usize = 256 << 10;
+/// Most rule files that are read.
+const RULE_FILES: usize = 2_000;
+
+impl Clients {
+    /// Reads the user's rules, in the order of their names; files that hold no text of a rule's
+    /// length are told beside them.
+    pub async fn rule_files(&self, location: &RulesLocation) -> Result<RuleFiles, RulesError> {
+        let mut files = RuleFiles::default();
+        match location {
+            RulesLocation::Bundled => {}
+            RulesLocation::Directory(directory) => {
+                read_directory(Path::new(directory), &mut files)?;
+            }
+            RulesLocation::S3 { bucket, prefix } => {
+                self.read_prefix(bucket, prefix, &mut files).await?;
+            }
+        }
+        files.good.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    async fn read_prefix(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        files: &mut RuleFiles,
+    ) -> Result<(), RulesError> {
+        // Without its slash a prefix would take in its neighbours.
+        let slash = if prefix.is_empty() || prefix.ends_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        let prefix = format!("{prefix}{slash}");
+        let place = format!("s3://{bucket}/{prefix}");
+        let mut pages = self
+            .s3
+            .list_objects_v2()
+            .bucket(bucket)
+            .prefix(prefix)
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| RulesError::new(&place, &told(&error)))?;
+            for object in page.contents() {
+                let key = object.key().unwrap_or_default();
+                if !is_rule_name(key) {
+                    continue;
+                }
+                let name = format!("s3://{bucket}/{key}");
+                let size = object.size().unwrap_or_default();
+                if usize::try_from(size).is_ok_and(|size| size > RULE_FILE_BYTES) {
+                    files.reject_long(&name);
+                    continue;
+                }
+                if files.good.len() == RULE_FILES {
+                    return Err(RulesError::new(&place, "more than 2,000 rule files"));
+                }
+                let bytes = self.read_object(bucket, key).await;
+                files.add(
+                    name.clone(),
+                    bytes.map_err(|error| RulesError::new(&name, &error))?,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, String> {
+        let object = self.s3.get_object().bucket(bucket).key(key).send().await;
+        let body = object.map_err(|error| told(&error))?.body;
+        let bytes = body.collect().await.map_err(|error| chain(&error))?;
+        Ok(bytes.to_vec())
+    }
+}
+
+/// The user's rule files, and those that can't be any.
+#[derive(Debug, Default)]
+pub struct RuleFiles {
+    /// Text of a rule's length.
+    pub good: Vec<RuleFile>,
+    /// What was left out, and why.
+    pub rejected: Vec<RuleProblem>,
+}
+
+impl RuleFiles {
+    fn add(&mut self, name: String, bytes: Vec<u8>) {
+        if bytes.len() > RULE_FILE_BYTES {
+            return self.reject_long(&name);
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => self.good.push(RuleFile { name, text }),
+            Err(_) => self.reject(&name, "is not UTF-8", "save it as UTF-8"),
+        }
+    }
+
+    fn reject_long(&mut self, name: &str) {
+        self.reject(
+            name,
+            "is longer than 256 KiB",
+            "split it into rules, one a file",
+        );
+    }
+
+    fn reject(&mut self, name: &str, problem: &str, remedy: &str) {
+        self.rejected.push(RuleProblem {
+            file: name.to_owned(),
+            line: None,
+            problem: problem.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+/// The user's rules could not be read at all.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("failed to read rules from {place}: {cause}; correct RULES_URI or what may read it")]
+pub struct RulesError {
+    place: String,
+    cause: String,
+}
+
+impl RulesError {
+    fn new(place: &str, cause: &str) -> Self {
+        Self {
+            place: place.to_owned(),
+            cause: cause.to_owned(),
+        }
+    }
+}
+
+fn read_directory(directory: &Path, files: &mut RuleFiles) -> Result<(), RulesError> {
+    let place = directory.display().to_string();
+    let unreadable = |error: std::io::Error| RulesError::new(&place, &error.to_string());
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            read_directory(&path, files)?;
+        } else if is_rule_name(&name) {
+            let bytes =
+                std::fs::read(&path).map_err(|error| RulesError::new(&name, &error.to_string()))?;
+            files.add(name, bytes);
+        }
+    }
+    Ok(())
+}
+
+fn is_rule_name(name: &str) -> bool {
+    [".yml", ".yaml"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+}

@@ -1,0 +1,291 @@
+//! The memory of which records have alerted, so that each does so once on each topic, however
+//! often it is delivered.
+//!
+//! A record is claimed before its alert is sent, and marked published after SNS has accepted it.
+//! A claim that ran out is anybody's to take over. ARCHITECTURE.md draws the states and says what
+//! follows from a crash at each point.
+
+mod entry;
+mod memory;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+pub use self::{
+    entry::{AlertAsSent, Archive, Entry, Holder, Kept, Publication},
+    memory::MemoryLedger,
+};
+use crate::cloudtrail::Record;
+
+/// Longest event id that is used as it is.
+const EVENT_ID_CHARACTERS: usize = 64;
+/// How often a write is tried again when others write between read and write.
+const WRITE_TRIES: usize = 4;
+/// Requests to the store that are under way at the same time.
+const CONCURRENT_REQUESTS: usize = 32;
+
+/// An entry with the tag of its version.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tagged {
+    /// The entry.
+    pub entry: Entry,
+    /// Changes with every write.
+    pub tag: String,
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// Done; the new version's tag.
+    Yes(String),
+    /// The condition does not hold, or did not when the store tried again by itself.
+    Conflict,
+}
+
+/// The ledger's store failed, or what it holds is not an entry.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("ledger: {message}")]
+pub struct LedgerError {
+    /// What failed, with its causes and the remedy.
+    pub message: String,
+}
+
+/// Where entries are kept: objects in S3, or this process's memory.
+///
+/// A write may have taken place though its caller got an error, and its effect may come late.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LedgerStore {
+    /// The entry under `key`.
+    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError>;
+    /// Writes an entry if there is none.
+    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError>;
+    /// Replaces the version `tag`.
+    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError>;
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// The record is the claimant's to alert on.
+    Ours(Ticket),
+    /// It has alerted.
+    Duplicate,
+    /// Another claim lives: neither duplicate nor done.
+    Busy,
+}
+
+/// Proof of a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ticket {
+    key: String,
+    tag: String,
+    until: Timestamp,
+    /// What other topics have accepted.
+    published: BTreeMap<String, Publication>,
+}
+
+impl Ticket {
+    /// The entry's name.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// When the claim runs out.
+    pub fn until(&self) -> Timestamp {
+        self.until
+    }
+}
+
+/// How an accepted alert stands in the ledger.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Recorded {
+    /// As the record's alert.
+    Yes,
+    /// Not at all: another alert on the record was accepted before this one.
+    Second,
+}
+
+/// The ledger's rules over some store, for one topic.
+#[derive(Debug)]
+pub struct Ledger<S> {
+    store: S,
+    topic: String,
+    requests: Semaphore,
+    claims: AtomicU64,
+}
+
+impl<S: LedgerStore> Ledger<S> {
+    /// A ledger of what `topic` has accepted.
+    pub fn new(store: S, topic: &str) -> Self {
+        Self {
+            store,
+            topic: topic.to_owned(),
+            requests: Semaphore::new(CONCURRENT_REQUESTS),
+            claims: AtomicU64::new(0),
+        }
+    }
+
+    /// Claims the record under `key` until then; `invocation` names the claimant for people.
+    pub async fn claim(
+        &self,
+        key: &str,
+        invocation: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Claim, LedgerError> {
+        let number = self.claims.fetch_add(1, Ordering::Relaxed);
+        let holder = Holder {
+            nonce: format!("{invocation}/{number}"),
+            until,
+        };
+        let ours = |tag, published| {
+            Claim::Ours(Ticket {
+                key: key.to_owned(),
+                tag,
+                until,
+                published,
+            })
+        };
+        let mut claimed = Entry {
+            claim: Some(holder.clone()),
+            published: BTreeMap::new(),
+        };
+        for _ in 0..WRITE_TRIES {
+            if let Written::Yes(tag) = self.create(key, &claimed).await? {
+                return Ok(ours(tag, BTreeMap::new()));
+            }
+            // Gone again between the two requests: try anew.
+            let Some(Tagged { entry, tag }) = self.read(key).await? else {
+                continue;
+            };
+            if entry.published.contains_key(&self.topic) {
+                return Ok(Claim::Duplicate);
+            }
+            match &entry.claim {
+                // Written by an earlier try, whose answer was lost.
+                Some(owner) if *owner == holder => return Ok(ours(tag, entry.published)),
+                Some(owner) if owner.until > now => return Ok(Claim::Busy),
+                _ => {}
+            }
+            claimed.published = entry.published;
+            if let Written::Yes(tag) = self.replace(key, &tag, &claimed).await? {
+                return Ok(ours(tag, claimed.published));
+            }
+            claimed.published = BTreeMap::new();
+        }
+        Ok(Claim::Busy)
+    }
+
+    /// Records that the topic has accepted the alert on a claimed record.
+    ///
+    /// The record has alerted whatever became of the claim meanwhile, so this goes on until that is
+    /// written, or somebody else's alert is found written.
+    pub async fn publish(
+        &self,
+        ticket: &Ticket,
+        publication: Publication,
+    ) -> Result<Recorded, LedgerError> {
+        let message_id = publication.message_id.clone();
+        let mut entry = Entry {
+            claim: None,
+            published: ticket.published.clone(),
+        };
+        entry.published.insert(self.topic.clone(), publication);
+        let mut tag = ticket.tag.clone();
+        for _ in 0..WRITE_TRIES {
+            if let Written::Yes(_) = self.replace(&ticket.key, &tag, &entry).await? {
+                return Ok(Recorded::Yes);
+            }
+            let Some(current) = self.read(&ticket.key).await? else {
+                // Somebody has deleted it.
+                if let Written::Yes(_) = self.create(&ticket.key, &entry).await? {
+                    return Ok(Recorded::Yes);
+                }
+                continue;
+            };
+            match current.entry.published.get(&self.topic) {
+                // Written by an earlier try, whose answer was lost.
+                Some(publication) if publication.message_id == message_id => {
+                    return Ok(Recorded::Yes);
+                }
+                Some(_) => return Ok(Recorded::Second),
+                None => {}
+            }
+            let ours = entry.published.remove(&self.topic);
+            entry.published = current.entry.published;
+            entry
+                .published
+                .extend(ours.map(|ours| (self.topic.clone(), ours)));
+            tag = current.tag;
+        }
+        Err(LedgerError {
+            message: format!("others keep writing {}", ticket.key),
+        })
+    }
+
+    /// Gives a claim up, for another try may succeed.
+    pub async fn release(&self, ticket: &Ticket) -> Result<(), LedgerError> {
+        let released = Entry {
+            claim: None,
+            published: ticket.published.clone(),
+        };
+        // A conflict means that somebody else has taken over: then it is theirs.
+        self.replace(&ticket.key, &ticket.tag, &released)
+            .await
+            .map(|_| ())
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+        let _request = self.requests.acquire().await;
+        self.store.read(key).await
+    }
+
+    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        let _request = self.requests.acquire().await;
+        self.store.create(key, entry).await
+    }
+
+    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        let _request = self.requests.acquire().await;
+        self.store.replace(key, tag, entry).await
+    }
+}
+
+/// The ledger's key of a record: its date and event id, or a hash where that id can't be a name.
+pub fn record_key(record: &Record) -> String {
+    let date = record.event_time().map_or_else(
+        || "undated".to_owned(),
+        |time| time.strftime("%Y/%m/%d").to_string(),
+    );
+    let is_name = |id: &&str| {
+        id.len() <= EVENT_ID_CHARACTERS
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    match record.event_id().filter(is_name) {
+        Some(id) => format!("{date}/{id}"),
+        None => format!("{date}/hash-{}", content_hash(record)),
+    }
+}
+
+/// Half of the SHA-256 of the record's JSON text.
+fn content_hash(record: &Record) -> String {
+    // serde_json keeps members sorted, so equal records have equal texts.
+    let digest = Sha256::digest(record.as_value().to_string());
+    digest[..16].iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
+}

@@ -1,0 +1,253 @@
+//! From the findings of one group to accepted alerts: claim, compose, publish, record.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, stream};
+
+use super::{
+    AlertSink, LogStore, Pipeline, SinkError, failure,
+    time::{TimeLeft, before},
+};
+use crate::{
+    alert::{self, Alert, Context, Summary},
+    envelope::{Failure, ObjectRef},
+    ledger::{
+        AlertAsSent, Archive, Claim, Kept, LedgerError, LedgerStore, Publication, Recorded, Ticket,
+        record_key,
+    },
+    report::Report,
+    rules::Finding,
+};
+use jiff::Timestamp;
+
+/// Entries of one group that are written at the same time.
+const CONCURRENT_ENTRIES: usize = 16;
+
+/// Sends the alerts of one object.
+pub(super) struct Sender<'a, S, A, L, C> {
+    pub(super) pipeline: &'a Pipeline<S, A, L, C>,
+    pub(super) object: &'a ObjectRef,
+    pub(super) file_account: Option<&'a str>,
+    pub(super) invocation: &'a str,
+    pub(super) time: &'a TimeLeft,
+}
+
+/// What became of a group's findings.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub(super) report: Report,
+    pub(super) failures: Vec<Failure>,
+    /// Findings on whose records another claim lives.
+    pub(super) busy: Vec<Finding>,
+    /// Messages that the group came to.
+    pub(super) parts: usize,
+}
+
+impl Sent {
+    fn fail(&mut self, findings: usize, failure: Failure) {
+        self.report.failed_findings += findings as u64;
+        self.failures.push(failure);
+    }
+}
+
+impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_, S, A, L, C> {
+    /// Sends findings of one group, in as many messages as it takes; `sent_parts` of them went out
+    /// before, and these are the `last` or not.
+    pub(super) async fn send(&self, findings: Vec<Finding>, sent_parts: usize, last: bool) -> Sent {
+        let mut sent = Sent::default();
+        let mut claimed = self.claim(findings, &mut sent).await;
+        if claimed.is_empty() {
+            return sent;
+        }
+        claimed.sort_by(|(a, _), (b, _)| alert::order(a, b));
+        let (findings, tickets): (Vec<Finding>, Vec<Ticket>) = claimed.into_iter().unzip();
+        let context = self.context();
+        let parts = alert::compose(&findings, &context, sent_parts, last);
+        sent.parts = parts.len();
+        let mut start = 0;
+        for (alert, count) in parts {
+            let range = start..start + count;
+            start += count;
+            self.publish(&alert, &findings[range.clone()], &tickets[range], &mut sent)
+                .await;
+        }
+        sent
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.pipeline.clock)()
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            object: self.object,
+            file_account: self.file_account,
+            now: self.now(),
+            withhold_values: self.pipeline.settings.withhold_values,
+        }
+    }
+
+    /// Claims each finding's record, the same record once; what others have alerted drops out.
+    async fn claim(&self, findings: Vec<Finding>, sent: &mut Sent) -> Vec<(Finding, Ticket)> {
+        let mut by_key: HashMap<String, Finding> = HashMap::new();
+        for finding in findings {
+            if by_key
+                .insert(record_key(&finding.record), finding)
+                .is_some()
+            {
+                sent.report.duplicate += 1;
+            }
+        }
+        let claims: Vec<_> = stream::iter(by_key)
+            .map(|(key, finding)| async move {
+                let now = self.now();
+                let until = self.time.claim_until(now);
+                let claim = self
+                    .pipeline
+                    .ledger
+                    .claim(&key, self.invocation, now, until);
+                (finding, before(self.time.send_until(), now, claim).await)
+            })
+            .buffer_unordered(CONCURRENT_ENTRIES)
+            .collect()
+            .await;
+        let mut claimed = Vec::with_capacity(claims.len());
+        for (finding, claim) in claims {
+            match claim {
+                Some(Ok(Claim::Ours(ticket))) => claimed.push((finding, ticket)),
+                Some(Ok(Claim::Duplicate)) => sent.report.duplicate += 1,
+                Some(Ok(Claim::Busy)) => sent.busy.push(finding),
+                Some(Err(error)) => sent.fail(1, failure::of_ledger(self.object, &error)),
+                None => sent.fail(1, failure::out_of_time(self.object)),
+            }
+        }
+        claimed
+    }
+
+    async fn publish(
+        &self,
+        alert: &Alert,
+        findings: &[Finding],
+        tickets: &[Ticket],
+        sent: &mut Sent,
+    ) {
+        let now = self.now();
+        if !tickets
+            .iter()
+            .all(|ticket| self.time.may_send(now, ticket.until()))
+        {
+            sent.fail(findings.len(), failure::out_of_time(self.object));
+            return self.release(tickets, sent).await;
+        }
+        let answer = before(self.time.end(), now, self.pipeline.sink.publish(alert)).await;
+        match answer.unwrap_or_else(|| Err(SinkError::no_answer())) {
+            Ok(message_id) => {
+                let at = self.now();
+                sent.report.alerts += 1;
+                sent.report.published += findings.len() as u64;
+                for finding in findings {
+                    sent.report
+                        .note_alert_delay(finding.record.event_time(), at);
+                }
+                self.record(alert, &message_id, at, findings, tickets, sent)
+                    .await;
+            }
+            Err(error) => {
+                let what = format!("an alert on {}", failure::shown(self.object));
+                sent.fail(findings.len(), failure::of_sink(&what, &error));
+                // Where nobody knows whether SNS took it, waiting for the claim to run out would
+                // only delay the next try, which has to send it again in any case.
+                self.release(tickets, sent).await;
+            }
+        }
+    }
+
+    /// Writes into the ledger that SNS has accepted the alert. Its text is kept with the first of
+    /// its records that takes it; the others name that one.
+    async fn record(
+        &self,
+        alert: &Alert,
+        message_id: &str,
+        at: Timestamp,
+        findings: &[Finding],
+        tickets: &[Ticket],
+        sent: &mut Sent,
+    ) {
+        let context = &self.context();
+        let write = |finding: &Finding, ticket: &Ticket, alert: Kept| {
+            let publication = Publication {
+                message_id: message_id.to_owned(),
+                at,
+                archive: Some(Archive {
+                    log_file: failure::shown(self.object),
+                    finding: Summary::of(finding, context),
+                    alert,
+                }),
+            };
+            let ticket = ticket.clone();
+            async move {
+                let ledger = &self.pipeline.ledger;
+                let written = ledger.publish(&ticket, publication);
+                let recorded = before(self.time.end(), self.now(), written).await;
+                recorded.unwrap_or_else(|| {
+                    Err(LedgerError {
+                        message: format!(
+                            "{} not written before the invocation's deadline",
+                            ticket.key()
+                        ),
+                    })
+                })
+            }
+        };
+        let mut each = findings.iter().zip(tickets);
+        let mut kept_in = None;
+        while kept_in.is_none()
+            && let Some((finding, ticket)) = each.next()
+        {
+            let recorded = write(finding, ticket, Kept::AsSent(AlertAsSent::from(alert))).await;
+            if recorded == Ok(Recorded::Yes) {
+                kept_in = Some(ticket.key());
+            }
+            self.note(recorded, sent);
+        }
+        let kept_in = kept_in.unwrap_or_default();
+        let rest: Vec<_> = stream::iter(each)
+            .map(|(finding, ticket)| write(finding, ticket, Kept::InEntry(kept_in.to_owned())))
+            .buffer_unordered(CONCURRENT_ENTRIES)
+            .collect()
+            .await;
+        for recorded in rest {
+            self.note(recorded, sent);
+        }
+    }
+
+    fn note(&self, recorded: Result<Recorded, LedgerError>, sent: &mut Sent) {
+        match recorded {
+            Ok(Recorded::Yes) => {}
+            Ok(Recorded::Second) => {
+                let object = failure::shown(self.object);
+                tracing::warn!(object, "an alert went out twice: its claim had run out");
+            }
+            Err(error) => sent.failures.push(failure::of_ledger(self.object, &error)),
+        }
+    }
+
+    async fn release(&self, tickets: &[Ticket], sent: &mut Sent) {
+        let released: Vec<_> = stream::iter(tickets)
+            .map(|ticket| {
+                let release = self.pipeline.ledger.release(ticket);
+                before(self.time.end(), self.now(), release)
+            })
+            .buffer_unordered(CONCURRENT_ENTRIES)
+            .collect()
+            .await;
+        // A claim that could not be released runs out by itself.
+        for error in released
+            .into_iter()
+            .flatten()
+            .filter_map(std::result::Result::err)
+        {
+            sent.failures.push(failure::of_ledger(self.object, &error));
+        }
+    }
+}
