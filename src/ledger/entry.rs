@@ -56,7 +56,8 @@ pub struct Archive {
     pub alert: Kept,
 }
 
-/// Where the alert as sent is kept: once, however many records it is about.
+/// Where the alert as sent is kept: once, however many records it is about. Where the ledger took
+/// every entry but that one, the text is lost; the summary of each finding is not.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {

@@ -1,6 +1,6 @@
 //! From the findings of one group to accepted alerts: claim, compose, publish, record.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 
@@ -89,7 +89,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
 
     /// Claims each finding's record, the same record once; what others have alerted drops out.
     async fn claim(&self, findings: Vec<Finding>, sent: &mut Sent) -> Vec<(Finding, Ticket)> {
-        let mut by_key: HashMap<String, Finding> = HashMap::new();
+        let mut by_key: BTreeMap<String, Finding> = BTreeMap::new();
         for finding in findings {
             if by_key
                 .insert(record_key(&finding.record), finding)
@@ -163,7 +163,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
     }
 
     /// Writes into the ledger that SNS has accepted the alert. Its text is kept with the first of
-    /// its records that takes it; the others name that one.
+    /// its records; the others name that one.
     async fn record(
         &self,
         alert: &Alert,
@@ -174,49 +174,33 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         sent: &mut Sent,
     ) {
         let context = &self.context();
-        let write = |finding: &Finding, ticket: &Ticket, alert: Kept| {
+        let log_file = &failure::shown(self.object);
+        let write = |(index, (finding, ticket))| {
             let publication = Publication {
                 message_id: message_id.to_owned(),
                 at,
                 archive: Some(Archive {
-                    log_file: failure::shown(self.object),
+                    log_file: log_file.clone(),
                     finding: Summary::of(finding, context),
-                    alert,
+                    alert: match index {
+                        0 => Kept::AsSent(AlertAsSent::from(alert)),
+                        _ => Kept::InEntry(tickets[0].key().to_owned()),
+                    },
                 }),
             };
-            let ticket = ticket.clone();
             async move {
-                let ledger = &self.pipeline.ledger;
-                let written = ledger.publish(&ticket, publication);
-                let recorded = before(self.time.end(), self.now(), written).await;
-                recorded.unwrap_or_else(|| {
-                    Err(LedgerError {
-                        message: format!(
-                            "{} not written before the invocation's deadline",
-                            ticket.key()
-                        ),
-                    })
-                })
+                let written = self.pipeline.ledger.publish(ticket, publication);
+                before(self.time.end(), self.now(), written)
+                    .await
+                    .unwrap_or_else(|| Err(cut_off(ticket)))
             }
         };
-        let mut each = findings.iter().zip(tickets);
-        let mut kept_in = None;
-        while kept_in.is_none()
-            && let Some((finding, ticket)) = each.next()
-        {
-            let recorded = write(finding, ticket, Kept::AsSent(AlertAsSent::from(alert))).await;
-            if recorded == Ok(Recorded::Yes) {
-                kept_in = Some(ticket.key());
-            }
-            self.note(recorded, sent);
-        }
-        let kept_in = kept_in.unwrap_or_default();
-        let rest: Vec<_> = stream::iter(each)
-            .map(|(finding, ticket)| write(finding, ticket, Kept::InEntry(kept_in.to_owned())))
+        let all: Vec<_> = stream::iter(findings.iter().zip(tickets).enumerate())
+            .map(write)
             .buffer_unordered(CONCURRENT_ENTRIES)
             .collect()
             .await;
-        for recorded in rest {
+        for recorded in all {
             self.note(recorded, sent);
         }
     }
@@ -249,5 +233,14 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         {
             sent.failures.push(failure::of_ledger(self.object, &error));
         }
+    }
+}
+
+fn cut_off(ticket: &Ticket) -> LedgerError {
+    LedgerError {
+        message: format!(
+            "{} not written before the invocation's deadline",
+            ticket.key()
+        ),
     }
 }

@@ -18,5 +18,6 @@ mod ledger;
 mod pipeline;
 mod rules;
 mod scan;
+mod simulation;
 mod support;
 mod tidy;

@@ -1,0 +1,123 @@
+//! Schedules of faults, each made of a seed: deliveries come twice and at the same time, requests
+//! fail, hang, take effect late or twice, and invocations die at any await. After each schedule,
+//! no record may be lost, none may have alerted twice without the one excuse that there is, and
+//! every report must add up.
+//!
+//! `make simulate SCHEDULES=… SEED=…` runs any number of them, from any seed on.
+
+mod schedule;
+mod world;
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use billing_watch::rules::RulePack;
+
+use schedule::{Outcome, run};
+use world::Broken;
+
+/// Schedules of an ordinary test run.
+const SCHEDULES: u64 = 2_000;
+
+fn variable(name: &str) -> Option<u64> {
+    #[allow(clippy::disallowed_methods, reason = "the Makefile's own parameters")]
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number")),
+    )
+}
+
+/// Runs schedules until one fails; gives the sums of all, and the failing seed.
+fn run_all(seeds: std::ops::Range<u64>, broken: Broken) -> (Outcome, Option<(u64, Vec<String>)>) {
+    let next = AtomicU64::new(seeds.start);
+    let failed: Mutex<Option<(u64, Vec<String>)>> = Mutex::new(None);
+    let sum = Mutex::new(Outcome::default());
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let pack = RulePack::load(&[]).unwrap().pack;
+                let mut own = Outcome::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failed.lock().unwrap().is_some() {
+                        break;
+                    }
+                    let outcome = run(seed, &pack, broken, false);
+                    if !outcome.violations.is_empty() {
+                        let mut failed = failed.lock().unwrap();
+                        failed.get_or_insert((seed, outcome.violations));
+                        break;
+                    }
+                    own.add(&outcome);
+                }
+                sum.lock().unwrap().add(&own);
+            });
+        }
+    });
+    (sum.into_inner().unwrap(), failed.into_inner().unwrap())
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_alerts_twice() {
+    let seed = variable("SEED").unwrap_or(0);
+    let schedules = variable("SCHEDULES").unwrap_or(SCHEDULES);
+    let (sum, failed) = run_all(seed..seed + schedules, Broken::Nothing);
+    if let Some((seed, violations)) = failed {
+        let pack = RulePack::load(&[]).unwrap().pack;
+        let again = run(seed, &pack, Broken::Nothing, true);
+        panic!(
+            "{}\n\nschedule {seed}: {}\nreplay: make simulate SCHEDULES=1 SEED={seed}",
+            again.trace,
+            violations.join("; ")
+        );
+    }
+    let rates = format!("seeds {seed} to {}: {sum}", seed + schedules - 1);
+    #[allow(clippy::print_stdout, reason = "what `make simulate` is run for")]
+    {
+        println!("{rates}");
+    }
+    if schedules >= SCHEDULES {
+        // The schedules must reach what they are meant to try.
+        assert!(sum.crashes > schedules && sum.excused > 0, "{rates}");
+        assert!(
+            sum.duplicates > schedules && sum.failures > schedules,
+            "{rates}"
+        );
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_schedule_every_time() {
+    let pack = RulePack::load(&[]).unwrap().pack;
+    for seed in 0..20 {
+        let first = run(seed, &pack, Broken::Nothing, true);
+        let second = run(seed, &pack, Broken::Nothing, true);
+        assert!(first.trace == second.trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_broken_rule_of_the_ledger_is_found_out() {
+    for (broken, sign) in [
+        (Broken::TakesOverTheLiving, "twice"),
+        (Broken::ReplacesAnyVersion, "twice"),
+        (Broken::CreatesOverOthers, "twice"),
+        (Broken::NeverRecords, "twice"),
+        (Broken::TakesBusyForDone, "lost"),
+        (Broken::PublishesBeforeSending, "lost"),
+    ] {
+        let (_, failed) = run_all(0..SCHEDULES, broken);
+        let (seed, violations) = failed.unwrap_or_else(|| panic!("{broken:?} was not found out"));
+        assert!(
+            violations.iter().any(|violation| violation.contains(sign)),
+            "{broken:?}, seed {seed}: {violations:?}"
+        );
+    }
+}

@@ -1,0 +1,465 @@
+//! One schedule: log files with shared records, their deliveries, and what must hold in the end.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use billing_watch::{
+    cloudtrail::{ScanLimits, Sources},
+    envelope::Envelope,
+    ledger::{Kept, Ledger},
+    pipeline::{Invocation, Pipeline, Settings},
+    report::Report,
+    rules::{Level, RulePack},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::{task::LocalSet, time::sleep};
+
+use super::world::{Broken, Reach, World, entry_key, event_id, records_named};
+use crate::support::{
+    CONSOLE, TOPIC, assert_identities, finance_role, log_file, log_key, noise, record, record_with,
+    s3_event,
+};
+
+type SimulatedPipeline = Pipeline<Reach, Reach, Reach, Box<dyn Fn() -> Timestamp>>;
+
+/// Instances of the function, each with a clock of its own.
+const INSTANCES: usize = 3;
+/// Tries of a delivery once nothing fails any more, after which it must have succeeded.
+const HEALTHY_TRIES: usize = 5;
+
+/// What a schedule came to, or many of them.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) schedules: u64,
+    pub(super) records: u64,
+    pub(super) alerts: u64,
+    pub(super) invocations: u64,
+    pub(super) crashes: u64,
+    pub(super) failures: u64,
+    pub(super) duplicates: u64,
+    /// Alerts more than records needed, all within the one window.
+    pub(super) excused: u64,
+    pub(super) violations: Vec<String>,
+    pub(super) trace: String,
+}
+
+impl Outcome {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.schedules += other.schedules;
+        self.records += other.records;
+        self.alerts += other.alerts;
+        self.invocations += other.invocations;
+        self.crashes += other.crashes;
+        self.failures += other.failures;
+        self.duplicates += other.duplicates;
+        self.excused += other.excused;
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} schedules, {} records, {} alerts, {} invocations, of which {} crashed or were \
+             cut off and {} failed; {} findings known as duplicates; lost 0; second alerts {} \
+             within the window, 0 outside",
+            self.schedules,
+            self.records,
+            self.alerts,
+            self.invocations,
+            self.crashes,
+            self.failures,
+            self.duplicates,
+            self.excused
+        )
+    }
+}
+
+/// A log file and the records in it that must alert.
+#[derive(Clone)]
+struct File {
+    key: String,
+    alerting: BTreeSet<usize>,
+    /// Whether it can be handled whole at all.
+    sound: bool,
+}
+
+/// Runs the schedule of a seed.
+pub(super) fn run(seed: u64, pack: &RulePack, broken: Broken, traced: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(LocalSet::new().run_until(async {
+        let world = Rc::new(World::new(fastrand::Rng::with_seed(seed), broken, traced));
+        let schedule = Rc::new(Schedule::new(Rc::clone(&world), pack));
+        Schedule::deliver_all(&schedule).await;
+        schedule.check_the_end();
+        let mut outcome = schedule.outcome.take();
+        outcome.schedules = 1;
+        outcome.alerts = world.accepted.borrow().len() as u64;
+        outcome.violations = world.violations.take();
+        outcome.trace = world.trace();
+        outcome
+    }))
+}
+
+struct Schedule {
+    world: Rc<World>,
+    pipelines: Vec<SimulatedPipeline>,
+    files: Vec<File>,
+    crash_rate: f64,
+    outcome: std::cell::RefCell<Outcome>,
+}
+
+impl Schedule {
+    fn new(world: Rc<World>, pack: &RulePack) -> Self {
+        let files = make_files(&world);
+        let pipelines = (0..INSTANCES)
+            .map(|_| {
+                let reach = Reach(Rc::clone(&world));
+                let skew = SignedDuration::from_millis(world.number(0..=4_000).cast_signed());
+                let clock = Rc::clone(&world);
+                let settings = Settings {
+                    watched: Sources::only([CONSOLE]),
+                    minimum_level: Level::Medium,
+                    batch_alerts: false,
+                    withhold_values: true,
+                    limits: ScanLimits::default(),
+                };
+                let clock: Box<dyn Fn() -> Timestamp> = Box::new(move || clock.now() + skew);
+                let ledger = Ledger::new(reach.clone(), TOPIC);
+                Pipeline::new(reach.clone(), reach, ledger, pack.clone(), settings, clock)
+            })
+            .collect();
+        let crash_rate = [0.0, 0.1, 0.4][usize::try_from(world.number(0..=2)).unwrap()];
+        Self {
+            world,
+            pipelines,
+            files,
+            crash_rate,
+            outcome: std::cell::RefCell::default(),
+        }
+    }
+
+    /// Puts the files into envelopes, and delivers each envelope once to thrice at any time.
+    async fn deliver_all(schedule: &Rc<Self>) {
+        let world = &schedule.world;
+        let mut rest = &schedule.files[..];
+        let mut deliveries = Vec::new();
+        while !rest.is_empty() {
+            let most = rest.len().min(3) as u64;
+            let (files, others) = rest.split_at(usize::try_from(world.number(1..=most)).unwrap());
+            rest = others;
+            let as_queue = world.chance(0.5);
+            for _ in 0..world.number(1..=3) {
+                let (schedule, files) = (Rc::clone(schedule), files.to_vec());
+                let wait = Duration::from_millis(if world.chance(0.5) {
+                    world.number(0..=100)
+                } else {
+                    world.number(0..=100_000)
+                });
+                deliveries.push(tokio::task::spawn_local(async move {
+                    sleep(wait).await;
+                    schedule.deliver(files, as_queue).await;
+                }));
+            }
+        }
+        for delivery in deliveries {
+            if let Err(error) = delivery.await {
+                world.violate(format!("panic: {error}"));
+            }
+        }
+    }
+
+    /// Delivers until everything has succeeded, as AWS does: what failed comes again.
+    async fn deliver(&self, mut files: Vec<File>, as_queue: bool) {
+        let mut healthy_tries = 0;
+        while !files.is_empty() {
+            if !self.world.is_troubled() {
+                healthy_tries += 1;
+                if healthy_tries > HEALTHY_TRIES {
+                    if files.iter().all(|file| file.sound) {
+                        let keys: Vec<&str> = files.iter().map(|file| &*file.key).collect();
+                        self.world.violate(format!("{keys:?} can't be delivered"));
+                    }
+                    return;
+                }
+            }
+            let done = self.attempt(&files, as_queue).await;
+            for file in done {
+                self.acknowledged(&file);
+                files.retain(|other| other.key != file.key);
+            }
+            let wait = match self.world.number(0..=2) {
+                0 => self.world.number(0..=2_000),
+                1 => 60_000,
+                _ => 120_000,
+            };
+            sleep(Duration::from_millis(wait)).await;
+        }
+    }
+
+    /// Invokes the function once; gives the files that AWS takes for handled.
+    async fn attempt(&self, files: &[File], as_queue: bool) -> Vec<File> {
+        let world = &self.world;
+        let invocation = {
+            let mut outcome = self.outcome.borrow_mut();
+            outcome.invocations += 1;
+            usize::try_from(outcome.invocations).unwrap()
+        };
+        let payload = if as_queue {
+            queue_event(files)
+        } else {
+            let keys: Vec<&str> = files.iter().map(|file| &*file.key).collect();
+            s3_event(&keys)
+        };
+        let envelope = Envelope::parse(&payload).unwrap();
+        let instance = usize::try_from(world.number(0..=2)).unwrap();
+        let seconds = [3, 10, 60, 60, 60, 60][usize::try_from(world.number(0..=5)).unwrap()];
+        let timeout = (!world.chance(0.1)).then_some(Duration::from_secs(seconds));
+        let deadline = timeout.map(|timeout| world.now() + timeout);
+        let crash = world.is_troubled() && world.chance(self.crash_rate);
+        let polls = if crash {
+            world.number(1..=40)
+        } else {
+            u64::MAX
+        };
+        let named = Invocation {
+            id: format!("invocation-{invocation}"),
+            deadline,
+        };
+        let handling = Mortal {
+            world,
+            invocation,
+            polls,
+            work: Box::pin(self.pipelines[instance].handle(&envelope, &named)),
+        };
+        let handled = match timeout {
+            Some(timeout) => tokio::time::timeout(timeout, handling).await.ok().flatten(),
+            None => handling.await,
+        };
+        world.running.set(invocation);
+        let Some((report, outcomes)) = handled else {
+            world.note(|| "died".to_owned());
+            world.died(invocation);
+            self.outcome.borrow_mut().crashes += 1;
+            return Vec::new();
+        };
+        assert_identities(&report);
+        self.count(&report);
+        let reply = envelope.respond(&outcomes, json!(report));
+        world.note(|| format!("replied {reply:?}"));
+        let failed: Vec<String> = match reply {
+            Err(_) => return Vec::new(),
+            Ok(reply) if as_queue => reply["batchItemFailures"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|failure| failure["itemIdentifier"].as_str().unwrap().to_owned())
+                .collect(),
+            Ok(_) => Vec::new(),
+        };
+        files
+            .iter()
+            .filter(|file| !failed.contains(&file.key))
+            .cloned()
+            .collect()
+    }
+
+    fn count(&self, report: &Report) {
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.duplicates += report.duplicate;
+        outcome.failures += u64::from(report.failed > 0);
+    }
+
+    /// What AWS takes for handled never comes again: all of it must have alerted by now.
+    fn acknowledged(&self, file: &File) {
+        if !file.sound {
+            self.world
+                .violate(format!("{} is broken, and nobody was told", file.key));
+        }
+        let accepted = self.world.accepted.borrow();
+        for record in &file.alerting {
+            if !accepted.iter().any(|one| one.records.contains(record)) {
+                self.world.violate(format!(
+                    "record {record} is lost: {} was acknowledged without its alert",
+                    file.key
+                ));
+            }
+        }
+    }
+
+    fn check_the_end(&self) {
+        let world = &self.world;
+        let alerting: BTreeSet<usize> = self
+            .files
+            .iter()
+            .flat_map(|file| file.alerting.iter().copied())
+            .collect();
+        self.outcome.borrow_mut().records = alerting.len() as u64;
+        let accepted = world.accepted.borrow();
+        for record in &alerting {
+            let alerts: Vec<_> = accepted
+                .iter()
+                .filter(|one| one.records.contains(record))
+                .collect();
+            if alerts.is_empty() {
+                world.violate(format!("record {record} is lost"));
+            }
+            let inexcusable = alerts
+                .iter()
+                .filter(|one| {
+                    let unrecordable = !one.answered || one.unrecordable.contains(record);
+                    !unrecordable || world.has_recorded(*record, &one.message_id)
+                })
+                .count();
+            if inexcusable > 1 {
+                world.violate(format!("record {record} has alerted twice"));
+            }
+            self.outcome.borrow_mut().excused += (alerts.len() as u64).saturating_sub(1);
+            self.check_archive(*record);
+        }
+        let entries = world.entries.borrow();
+        let expected: BTreeSet<String> = alerting.iter().map(|record| entry_key(*record)).collect();
+        for key in entries.keys() {
+            if !expected.contains(key) {
+                world.violate(format!("{key} is in the ledger, but nothing alerts on it"));
+            }
+        }
+    }
+
+    /// The ledger must hold the text that was sent about a record, unless it failed over the one
+    /// entry that the alert's text goes to.
+    fn check_archive(&self, record: usize) {
+        let world = &self.world;
+        let archive_of = |record| world.publication(record)?.archive;
+        let Some(publication) = world.publication(record) else {
+            return world.violate(format!("nothing says that record {record} has alerted"));
+        };
+        let text = match publication.archive.map(|archive| archive.alert) {
+            Some(Kept::InEntry(key)) => {
+                let lead = records_named(&key).into_iter().next().unwrap();
+                if !world.has_recorded(lead, &publication.message_id) {
+                    let accepted = world.accepted.borrow();
+                    let excused = accepted.iter().any(|one| {
+                        one.message_id == publication.message_id && one.unrecordable.contains(&lead)
+                    });
+                    if excused {
+                        return;
+                    }
+                }
+                archive_of(lead).map(|archive| archive.alert)
+            }
+            kept => kept,
+        };
+        match text {
+            Some(Kept::AsSent(alert)) if alert.text.contains(&event_id(record)) => {}
+            other => world.violate(format!("the archive of record {record} has {other:?}")),
+        }
+    }
+}
+
+/// An invocation that dies when it has been polled so often.
+struct Mortal<'a, F> {
+    world: &'a World,
+    invocation: usize,
+    polls: u64,
+    work: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Mortal<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        if self.polls == 0 {
+            return Poll::Ready(None);
+        }
+        self.polls -= 1;
+        self.world.running.set(self.invocation);
+        match self.work.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => {
+                if self.polls == 0 {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Log files that share records, with others among them that must not alert.
+fn make_files(world: &World) -> Vec<File> {
+    let records = usize::try_from(world.number(1..=6)).unwrap();
+    let count = world.number(1..=4);
+    let role = json!({"userIdentity": finance_role()});
+    (0..count)
+        .map(|number| {
+            let mut body = vec![noise(usize::try_from(number).unwrap())];
+            let mut alerting = BTreeSet::new();
+            for index in 0..records {
+                let id = event_id(index);
+                if !world.chance(0.6) {
+                    continue;
+                }
+                let one = if index % 2 == 0 {
+                    record("CloseAccount", &id)
+                } else {
+                    record_with("SetContactAddress", &id, role.clone())
+                };
+                if world.chance(0.3) {
+                    body.push(one.clone());
+                }
+                body.push(one);
+                alerting.insert(index);
+            }
+            // Below the level, and of a source that nobody watches.
+            body.push(record("GetPaymentMethod", "record-900"));
+            let mut unwatched = record("CloseAccount", "record-901");
+            unwatched["eventSource"] = json!("account.amazonaws.com");
+            body.push(unwatched);
+            let key = log_key(&format!("file{number}"));
+            let mut bytes = log_file(&body);
+            let sound = !world.chance(0.1);
+            if !sound {
+                bytes.truncate(bytes.len() - 1);
+            }
+            if sound || world.chance(0.7) {
+                world.objects.borrow_mut().insert(key.clone(), bytes);
+            } else {
+                // Gone before anybody could read it.
+                alerting.clear();
+            }
+            File {
+                key,
+                alerting,
+                sound,
+            }
+        })
+        .collect()
+}
+
+/// An SQS batch in which each message tells of one file, and has its key for an id.
+fn queue_event(files: &[File]) -> Value {
+    let messages: Vec<Value> = files
+        .iter()
+        .map(|file| {
+            json!({
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:logs",
+                "messageId": file.key,
+                "body": s3_event(&[&file.key]).to_string(),
+            })
+        })
+        .collect();
+    json!({"Records": messages})
+}

@@ -1,0 +1,446 @@
+//! What the function sees of the world: objects, a topic and a ledger that answer late, wrongly,
+//! twice, or not at all, as a seed decides.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use billing_watch::{
+    alert::Alert,
+    envelope::ObjectRef,
+    ledger::{Entry, LedgerError, LedgerStore, Publication, Tagged, Written},
+    pipeline::{AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use crate::support::TOPIC;
+
+/// A rule of the ledger that is broken on purpose, to see that it is found out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Broken {
+    Nothing,
+    /// A living claim is taken over as if it had run out.
+    TakesOverTheLiving,
+    /// `If-Match` is not observed.
+    ReplacesAnyVersion,
+    /// `If-None-Match` is not observed.
+    CreatesOverOthers,
+    /// Whoever finds a living claim takes the record for alerted.
+    TakesBusyForDone,
+    /// A claimed record counts as alerted at once.
+    PublishesBeforeSending,
+    /// Nobody writes that an alert was accepted.
+    NeverRecords,
+}
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fate {
+    Good,
+    /// Answered well, but seconds later.
+    Slow,
+    /// An error in place of the effect.
+    Refused,
+    /// Never arrives, and nobody answers.
+    Lost,
+    /// Takes place, and nobody answers.
+    AnswerLost,
+    /// Takes place after the caller has given up, or died.
+    Late,
+    /// Takes place, is sent again by the client's own retry, and the second answer counts.
+    Twice,
+}
+
+/// Why a request has no answer.
+enum NoAnswer {
+    Refused,
+    Unknown,
+}
+
+/// An alert that the topic has accepted.
+pub(super) struct Accepted {
+    pub(super) invocation: usize,
+    pub(super) message_id: String,
+    pub(super) records: BTreeSet<usize>,
+    /// Whether the function heard of it.
+    pub(super) answered: bool,
+    /// Records whose entry the function could not write, by a fault or its own death.
+    pub(super) unrecordable: BTreeSet<usize>,
+}
+
+pub(super) struct World {
+    pub(super) rng: RefCell<fastrand::Rng>,
+    start: Instant,
+    fault_rate: f64,
+    broken: Broken,
+    pub(super) objects: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub(super) entries: RefCell<BTreeMap<String, (Entry, u64)>>,
+    versions: Cell<u64>,
+    pub(super) accepted: RefCell<Vec<Accepted>>,
+    /// The invocation whose code is running.
+    pub(super) running: Cell<usize>,
+    pub(super) violations: RefCell<Vec<String>>,
+    trace: Option<RefCell<Vec<String>>>,
+}
+
+/// After this long nothing fails any more.
+const TROUBLED: Duration = Duration::from_mins(5);
+
+impl World {
+    pub(super) fn new(mut rng: fastrand::Rng, broken: Broken, traced: bool) -> Self {
+        let rates = [0.0, 0.02, 0.1, 0.3];
+        let fault_rate = rates[rng.usize(..rates.len())];
+        Self {
+            rng: RefCell::new(rng),
+            start: Instant::now(),
+            fault_rate,
+            broken,
+            objects: RefCell::default(),
+            entries: RefCell::default(),
+            versions: Cell::new(0),
+            accepted: RefCell::default(),
+            running: Cell::new(0),
+            violations: RefCell::default(),
+            trace: traced.then(RefCell::default),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        crate::support::now() + self.start.elapsed()
+    }
+
+    pub(super) fn is_troubled(&self) -> bool {
+        self.start.elapsed() < TROUBLED
+    }
+
+    pub(super) fn chance(&self, probability: f64) -> bool {
+        self.rng.borrow_mut().f64() < probability
+    }
+
+    pub(super) fn number(&self, range: std::ops::RangeInclusive<u64>) -> u64 {
+        self.rng.borrow_mut().u64(range)
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            let line = format!(
+                "{:>9.3} invocation {}: {}",
+                self.start.elapsed().as_secs_f64(),
+                self.running.get(),
+                what()
+            );
+            trace.borrow_mut().push(line);
+        }
+    }
+
+    pub(super) fn trace(&self) -> String {
+        self.trace
+            .as_ref()
+            .map(|trace| trace.borrow().join("\n"))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn violate(&self, what: String) {
+        self.note(|| format!("VIOLATION: {what}"));
+        self.violations.borrow_mut().push(what);
+    }
+
+    /// The alert that the ledger holds for a record.
+    pub(super) fn publication(&self, record: usize) -> Option<Publication> {
+        let entries = self.entries.borrow();
+        entries
+            .get(&entry_key(record))
+            .and_then(|(entry, _)| entry.published.get(TOPIC).cloned())
+    }
+
+    /// Whether the ledger holds this very alert for a record.
+    pub(super) fn has_recorded(&self, record: usize, message_id: &str) -> bool {
+        self.publication(record)
+            .is_some_and(|publication| publication.message_id == message_id)
+    }
+
+    /// An invocation ended with its work undone: what it had not recorded by now, it can't any more.
+    pub(super) fn died(&self, invocation: usize) {
+        for accepted in self.accepted.borrow_mut().iter_mut() {
+            if accepted.invocation == invocation {
+                let unrecorded = accepted
+                    .records
+                    .iter()
+                    .filter(|record| !self.has_recorded(**record, &accepted.message_id));
+                let unrecorded: BTreeSet<usize> = unrecorded.copied().collect();
+                accepted.unrecordable.extend(unrecorded);
+            }
+        }
+    }
+
+    fn fate(&self) -> Fate {
+        if !self.is_troubled() || !self.chance(self.fault_rate) {
+            return Fate::Good;
+        }
+        let fates = [
+            Fate::Slow,
+            Fate::Refused,
+            Fate::Lost,
+            Fate::AnswerLost,
+            Fate::Late,
+            Fate::Twice,
+        ];
+        fates[self.rng.borrow_mut().usize(..fates.len())]
+    }
+
+    /// A request that takes effect in the world whether or not its caller lives to see it.
+    async fn request<T: 'static>(
+        self: &Rc<Self>,
+        fate: Fate,
+        effect: impl Fn(&Self) -> T + 'static,
+    ) -> Result<T, NoAnswer> {
+        let milliseconds = |range| Duration::from_millis(self.number(range));
+        let way = milliseconds(0..=10);
+        let (tell, answer) = oneshot::channel();
+        let arrival = match fate {
+            Fate::Refused => {
+                sleep(way).await;
+                return Err(NoAnswer::Refused);
+            }
+            Fate::Lost => None,
+            Fate::Slow => Some(milliseconds(500..=5_000)),
+            Fate::Late => Some(REQUEST_TIME + milliseconds(0..=10_000)),
+            Fate::Good | Fate::AnswerLost | Fate::Twice => Some(way),
+        };
+        if let Some(arrival) = arrival {
+            let world = Rc::clone(self);
+            let again = (fate == Fate::Twice).then(|| milliseconds(0..=1_000));
+            tokio::task::spawn_local(async move {
+                sleep(arrival).await;
+                let mut outcome = effect(&world);
+                if let Some(again) = again {
+                    sleep(again).await;
+                    outcome = effect(&world);
+                }
+                let _ = tell.send(outcome);
+            });
+        }
+        match fate {
+            Fate::Good | Fate::Slow | Fate::Twice => {
+                let answer = answer.await.map_err(|_| NoAnswer::Unknown)?;
+                sleep(milliseconds(0..=10)).await;
+                Ok(answer)
+            }
+            _ => {
+                // A connection that is reset, or one that is dead.
+                let reset = fate == Fate::AnswerLost && self.chance(0.5);
+                sleep(if reset { way * 2 } else { REQUEST_TIME }).await;
+                Err(NoAnswer::Unknown)
+            }
+        }
+    }
+
+    fn write(&self, key: &str, tag: Option<&str>, entry: &Entry) -> Written {
+        let mut entries = self.entries.borrow_mut();
+        let current = entries.get(key).map(|(_, version)| version.to_string());
+        let unconditional = match tag {
+            Some(_) => self.broken == Broken::ReplacesAnyVersion,
+            None => self.broken == Broken::CreatesOverOthers,
+        };
+        if !unconditional && current.as_deref() != tag {
+            return Written::Conflict;
+        }
+        let version = self.versions.get() + 1;
+        self.versions.set(version);
+        entries.insert(key.to_owned(), (entry.clone(), version));
+        Written::Yes(version.to_string())
+    }
+
+    /// A request about one entry; faults after an alert on its record was accepted may excuse a
+    /// second alert.
+    async fn ledger_request<T: 'static>(
+        self: &Rc<Self>,
+        verb: &'static str,
+        key: &str,
+        effect: impl Fn(&Self) -> T + 'static,
+    ) -> Result<T, LedgerError> {
+        let fate = self.fate();
+        self.note(|| format!("{verb} {key}: {fate:?}"));
+        if fate != Fate::Good {
+            let record = record_of(key);
+            for accepted in self.accepted.borrow_mut().iter_mut() {
+                if accepted.invocation == self.running.get() && accepted.records.contains(&record) {
+                    accepted.unrecordable.insert(record);
+                }
+            }
+        }
+        let answer = self.request(fate, effect).await;
+        answer.map_err(|_| LedgerError {
+            message: "no answer".to_owned(),
+        })
+    }
+}
+
+/// The ledger's key of a record of this world.
+pub(super) fn entry_key(record: usize) -> String {
+    format!("2026/03/02/{}", event_id(record))
+}
+
+pub(super) fn event_id(record: usize) -> String {
+    format!("record-{record:03}")
+}
+
+/// The records that a text names.
+pub(super) fn records_named(text: &str) -> BTreeSet<usize> {
+    text.match_indices("record-")
+        .filter_map(|(at, word)| text.get(at + word.len()..at + word.len() + 3)?.parse().ok())
+        .collect()
+}
+
+fn record_of(key: &str) -> usize {
+    records_named(key).into_iter().next().unwrap()
+}
+
+/// The world as one instance of the function reaches it.
+#[derive(Clone)]
+pub(super) struct Reach(pub(super) Rc<World>);
+
+pub(super) struct Body {
+    world: Rc<World>,
+    rest: Vec<Bytes>,
+}
+
+impl LogStore for Reach {
+    type Body = Body;
+
+    async fn open(&self, object: &ObjectRef) -> Result<Body, StoreError> {
+        let world = &self.0;
+        let fate = world.fate();
+        world.note(|| format!("open {}: {fate:?}", object.key));
+        let key = object.key.clone();
+        let found = world.request(fate, move |world| world.objects.borrow().get(&key).cloned());
+        let error = |kind, message: &str| StoreError {
+            kind,
+            message: message.to_owned(),
+        };
+        match found.await {
+            Ok(Some(bytes)) => {
+                let pieces = usize::try_from(world.number(1..=3)).unwrap();
+                let size = bytes.len().div_ceil(pieces).max(1);
+                let mut rest: Vec<Bytes> = bytes.chunks(size).map(Bytes::copy_from_slice).collect();
+                rest.reverse();
+                Ok(Body {
+                    world: Rc::clone(world),
+                    rest,
+                })
+            }
+            Ok(None) => Err(error(StoreErrorKind::Missing, "NoSuchKey")),
+            Err(NoAnswer::Refused) => Err(error(StoreErrorKind::Throttled, "SlowDown")),
+            Err(NoAnswer::Unknown) => Err(error(StoreErrorKind::Other, "no answer")),
+        }
+    }
+}
+
+impl LogBody for Body {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let fate = self.world.fate();
+        match self.world.request(fate, |_| ()).await {
+            Ok(()) => Ok(self.rest.pop()),
+            Err(_) => Err(StoreError {
+                kind: StoreErrorKind::Other,
+                message: "connection reset".to_owned(),
+            }),
+        }
+    }
+}
+
+impl AlertSink for Reach {
+    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+        let world = &self.0;
+        let fate = world.fate();
+        let invocation = world.running.get();
+        let records = records_named(&alert.text);
+        world.note(|| format!("publish {records:?}: {fate:?}"));
+        let named = records.clone();
+        let accept = move |world: &World| {
+            let mut accepted = world.accepted.borrow_mut();
+            let message_id = format!("message-{}", accepted.len());
+            world.note(|| format!("accepted {named:?} as {message_id}"));
+            accepted.push(Accepted {
+                invocation,
+                message_id: message_id.clone(),
+                records: named.clone(),
+                answered: false,
+                unrecordable: BTreeSet::new(),
+            });
+            message_id
+        };
+        match world.request(fate, accept).await {
+            Ok(message_id) => {
+                let mut all = world.accepted.borrow_mut();
+                for accepted in all.iter_mut().filter(|one| one.message_id == message_id) {
+                    accepted.answered = true;
+                    // An answer that took seconds may leave no time to record it.
+                    if fate == Fate::Slow {
+                        accepted.unrecordable.clone_from(&records);
+                    }
+                }
+                Ok(message_id)
+            }
+            Err(no_answer) => Err(SinkError {
+                message: "not accepted".to_owned(),
+                retryable: matches!(no_answer, NoAnswer::Unknown) || world.chance(0.5),
+            }),
+        }
+    }
+}
+
+impl LedgerStore for Reach {
+    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+        let name = key.to_owned();
+        let read = move |world: &World| world.entries.borrow().get(&name).cloned();
+        let found = self.0.ledger_request("read", key, read).await?;
+        Ok(found.map(|(mut entry, version)| {
+            match (self.0.broken, &mut entry.claim) {
+                (Broken::TakesOverTheLiving, Some(claim)) => claim.until = Timestamp::UNIX_EPOCH,
+                (Broken::TakesBusyForDone, Some(claim)) if claim.until > self.0.now() => {
+                    entry.published.insert(TOPIC.to_owned(), nothing_sent());
+                }
+                _ => {}
+            }
+            Tagged {
+                entry,
+                tag: version.to_string(),
+            }
+        }))
+    }
+
+    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        let (name, mut entry) = (key.to_owned(), entry.clone());
+        if self.0.broken == Broken::PublishesBeforeSending {
+            entry.published.insert(TOPIC.to_owned(), nothing_sent());
+        }
+        let write = move |world: &World| world.write(&name, None, &entry);
+        self.0.ledger_request("create", key, write).await
+    }
+
+    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        let (name, tag, entry) = (key.to_owned(), tag.to_owned(), entry.clone());
+        if self.0.broken == Broken::NeverRecords && entry.claim.is_none() {
+            return Ok(Written::Yes(tag));
+        }
+        let write = move |world: &World| world.write(&name, Some(&tag), &entry);
+        self.0.ledger_request("replace", key, write).await
+    }
+}
+
+fn nothing_sent() -> Publication {
+    Publication {
+        message_id: "none".to_owned(),
+        at: crate::support::now(),
+        archive: None,
+    }
+}
