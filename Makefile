@@ -1,11 +1,13 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help test demo watch invoke docs bench measure fuzz deny venv clean
+.PHONY: help test simulate demo watch invoke docs bench measure fuzz mutants deny venv clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
+SCHEDULES ?= 2000
+SEED ?= 0
 # The linker that cargo-lambda uses is Rust's own: these builds run on this machine.
 export CARGO_TERM_COLOR ?= auto
 
@@ -21,6 +23,10 @@ test: venv ## Everything that CI checks: format, lints, tests, rules, documents,
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
 	$(BIN)/typos
+
+simulate: ## Run SCHEDULES schedules of faults from SEED on; a failing one is named and replays
+	SCHEDULES=$(SCHEDULES) SEED=$(SEED) cargo test --release --locked --no-default-features --test it \
+		simulation::nothing_is_lost -- --nocapture
 
 demo: venv ## From a log file to an alert on this machine: S3, SNS, SQS and Lambda on loopback
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
@@ -46,6 +52,11 @@ fuzz: ## Fuzz each target for SECONDS_EACH; needs nightly and cargo-fuzz
 	cd fuzz && for target in envelope scan alert; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; \
 	done
+
+mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants knows, and see it noticed; needs cargo-mutants
+	cargo mutants --no-shuffle --baseline skip --timeout 180 --no-default-features \
+		--file 'src/ledger/*.rs' --file 'src/pipeline/*.rs' \
+		--file 'src/cloudtrail/{scan,probe,splitter,captured,inflate}.rs' -- --test it
 
 deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources

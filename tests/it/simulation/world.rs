@@ -92,7 +92,7 @@ pub(super) struct World {
 }
 
 /// After this long nothing fails any more.
-const TROUBLED: Duration = Duration::from_mins(5);
+const TROUBLED: Duration = Duration::from_mins(4);
 
 impl World {
     pub(super) fn new(mut rng: fastrand::Rng, broken: Broken, traced: bool) -> Self {
