@@ -27,7 +27,11 @@ struct Moto {
 
 fn moto() -> &'static Moto {
     static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(|| {
+    MOTO.get_or_init(Moto::start)
+}
+
+impl Moto {
+    fn start() -> Self {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let python = root.join(".venv/bin/python");
         assert!(python.exists(), "no .venv: run `make venv` first");
@@ -41,11 +45,11 @@ fn moto() -> &'static Moto {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut address)
             .unwrap();
-        Moto {
+        Self {
             address: address.trim().to_owned(),
             _child: child,
         }
-    })
+    }
 }
 
 /// A bucket, a topic and a queue subscribed to it, all of one test's own.
@@ -57,10 +61,26 @@ pub(crate) struct Aws {
     pub(crate) bucket: String,
     pub(crate) topic_arn: String,
     queue_url: String,
+    /// Where S3, SNS and SQS are.
+    pub(crate) address: String,
+    /// The moto of a test that wants one for itself.
+    own: Option<Moto>,
 }
 
 impl Aws {
     pub(crate) fn new(name: &str) -> Self {
+        Self::at(name, moto().address.clone())
+    }
+
+    /// A moto of its own, which other tests don't slow down.
+    pub(crate) fn alone(name: &str) -> Self {
+        let moto = Moto::start();
+        let mut aws = Self::at(name, moto.address.clone());
+        aws.own = Some(moto);
+        aws
+    }
+
+    fn at(name: &str, address: String) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -69,7 +89,7 @@ impl Aws {
         let shared = aws_config::SdkConfig::builder()
             .behavior_version(aws_config::BehaviorVersion::latest())
             .region(aws_config::Region::new("us-east-1"))
-            .endpoint_url(&moto().address)
+            .endpoint_url(&address)
             .credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(
                 credentials,
             ))
@@ -96,6 +116,8 @@ impl Aws {
             bucket: name.to_owned(),
             topic_arn,
             queue_url,
+            address,
+            own: None,
         };
         aws.runtime.block_on(async {
             aws.sns
@@ -133,6 +155,36 @@ impl Aws {
                 .await
                 .unwrap();
         });
+    }
+
+    /// Makes a bucket for the ledger; gives its name.
+    pub(crate) fn ledger_bucket(&self) -> String {
+        let name = format!("{}-ledger", self.bucket);
+        self.runtime
+            .block_on(self.s3.create_bucket().bucket(&name).send())
+            .unwrap();
+        name
+    }
+
+    /// The names of all objects in a bucket of at most 1,000.
+    pub(crate) fn keys(&self, bucket: &str) -> Vec<String> {
+        let listed = self
+            .runtime
+            .block_on(self.s3.list_objects_v2().bucket(bucket).send());
+        let contents = listed.unwrap().contents.unwrap_or_default();
+        contents
+            .into_iter()
+            .filter_map(|object| object.key)
+            .collect()
+    }
+
+    /// An object's text.
+    pub(crate) fn get(&self, bucket: &str, key: &str) -> String {
+        self.runtime.block_on(async {
+            let object = self.s3.get_object().bucket(bucket).key(key).send().await;
+            let bytes = object.unwrap().body.collect().await.unwrap().to_vec();
+            String::from_utf8(bytes).unwrap()
+        })
     }
 
     /// Lets the bucket tell the queue of every new object, as S3 does.
@@ -232,11 +284,16 @@ pub(crate) struct Function {
 
 impl Function {
     pub(crate) fn start(aws: &Aws, variables: &[(&str, &str)]) -> Self {
+        Self::start_within(aws, variables, PATIENCE)
+    }
+
+    /// Starts the function with `timeout` for each invocation, which nobody enforces.
+    pub(crate) fn start_within(aws: &Aws, variables: &[(&str, &str)], timeout: Duration) -> Self {
         let server = Arc::new(Server::http("127.0.0.1:0").unwrap());
         let (events, next_event) = mpsc::channel();
         let (tell, heard) = mpsc::channel();
         let api = Arc::clone(&server);
-        std::thread::spawn(move || runtime_api(&api, &next_event, &tell));
+        std::thread::spawn(move || runtime_api(&api, &next_event, &tell, timeout));
         let mut child = command(aws)
             .env("AWS_LAMBDA_RUNTIME_API", server.server_addr().to_string())
             .envs(variables.iter().copied())
@@ -261,6 +318,17 @@ impl Function {
     pub(crate) fn invoke(&self, event: &Value) -> Heard {
         self.events.send(event.clone()).unwrap();
         self.heard.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Invokes the function, and kills it if it has not answered by then.
+    pub(crate) fn invoke_for(&mut self, event: &Value, time: Duration) -> Option<Heard> {
+        self.events.send(event.clone()).unwrap();
+        let heard = self.heard.recv_timeout(time).ok();
+        if heard.is_none() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+        heard
     }
 
     /// Ends the function; gives the lines that it wrote, all of them JSON.
@@ -291,21 +359,26 @@ pub(crate) fn command(aws: &Aws) -> Command {
         ("AWS_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_ENDPOINT_URL", &moto().address),
+        ("AWS_ENDPOINT_URL", &aws.address),
         ("ALERT_TOPIC_ARN", &aws.topic_arn),
     ]));
     command
 }
 
 /// Serves the Lambda Runtime API until the server is unblocked.
-fn runtime_api(server: &Server, events: &mpsc::Receiver<Value>, tell: &mpsc::Sender<Heard>) {
+fn runtime_api(
+    server: &Server,
+    events: &mpsc::Receiver<Value>,
+    tell: &mpsc::Sender<Heard>,
+    timeout: Duration,
+) {
     let mut number = 0;
     for mut request in server.incoming_requests() {
         let url = request.url().to_owned();
         if url.ends_with("/invocation/next") {
             let Ok(event) = events.recv() else { return };
             number += 1;
-            let deadline = SystemTime::UNIX_EPOCH.elapsed().unwrap() + PATIENCE;
+            let deadline = SystemTime::UNIX_EPOCH.elapsed().unwrap() + timeout;
             let headers = [
                 ("Lambda-Runtime-Aws-Request-Id", format!("request-{number}")),
                 (

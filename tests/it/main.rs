@@ -16,8 +16,12 @@ mod envelopes;
 mod lambda;
 mod ledger;
 mod pipeline;
+#[cfg(feature = "aws")]
+mod proxy;
 mod rules;
 mod scan;
 mod simulation;
 mod support;
 mod tidy;
+#[cfg(feature = "aws")]
+mod wire;
