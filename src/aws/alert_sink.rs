@@ -50,9 +50,28 @@ impl AlertSink for SnsAlertSink {
             Ok(output) => Ok(output.message_id.unwrap_or_default()),
             Err(error) => Err(SinkError {
                 retryable: is_retryable(&error),
-                message: told(&error),
+                message: format!(
+                    "{}{}",
+                    told(&error),
+                    remedy(error.code().unwrap_or_default())
+                ),
             }),
         }
+    }
+}
+
+fn remedy(code: &str) -> &'static str {
+    match code {
+        "AuthorizationError" => {
+            "; allow sns:Publish in the function's role, and in the topic's policy where the topic \
+             is another account's"
+        }
+        "NotFound" => "; set ALERT_TOPIC_ARN to a topic that exists",
+        "KMSAccessDenied" => {
+            "; allow kms:Decrypt and kms:GenerateDataKey on the topic's key, in the function's role \
+             and in the key's policy"
+        }
+        _ => "",
     }
 }
 

@@ -145,10 +145,14 @@ impl Aws {
     }
 
     pub(crate) fn put(&self, key: &str, body: Vec<u8>) {
+        self.put_in(&self.bucket, key, body);
+    }
+
+    pub(crate) fn put_in(&self, bucket: &str, key: &str, body: Vec<u8>) {
         self.runtime.block_on(async {
             self.s3
                 .put_object()
-                .bucket(&self.bucket)
+                .bucket(bucket)
                 .key(key)
                 .body(body.into())
                 .send()

@@ -9,6 +9,7 @@
 mod alerts;
 mod bad_input;
 mod config;
+mod deadline;
 #[cfg(feature = "aws")]
 mod end_to_end;
 mod envelopes;

@@ -425,3 +425,245 @@ fn due(deliveries: &mut VecDeque<(Instant, String)>, most: usize) -> Option<Vec<
     }
     Some(batch)
 }
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum About {
+    LogFile,
+    Ledger,
+    Topic,
+}
+
+/// A proxy that does the same to every request about one thing.
+fn proxy_against(aws: &Aws, ledger: &str) -> (Proxy, Arc<Mutex<(About, Fault)>>) {
+    let rule = Arc::new(Mutex::new((About::Topic, Fault::None)));
+    let (shared, ledger) = (Arc::clone(&rule), ledger.to_owned());
+    let proxy = Proxy::start(&aws.address, move |request| {
+        let about = if request.is_publish() {
+            About::Topic
+        } else if request.is_about(&ledger) {
+            About::Ledger
+        } else {
+            About::LogFile
+        };
+        let rule = shared.lock().unwrap();
+        if rule.0 == about {
+            rule.1.clone()
+        } else {
+            Fault::None
+        }
+    });
+    (proxy, rule)
+}
+
+#[test]
+fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
+    let aws = Aws::new("failures");
+    let ledger = aws.ledger_bucket();
+    let (proxy, rule) = proxy_against(&aws, &ledger);
+    let variables = [
+        ("LEDGER_BUCKET", &*ledger),
+        ("AWS_ENDPOINT_URL", &*proxy.address),
+    ];
+    let function = Function::start(&aws, &variables);
+    let s3 = |code: &str, message: &str| {
+        format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+    };
+    let sns = |code: &str| {
+        format!(
+            "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message>\
+             </Error><RequestId>r</RequestId></ErrorResponse>"
+        )
+    };
+    let denied = |action: &str| {
+        s3(
+            "AccessDenied",
+            &format!(
+                "User: arn:aws:sts::1:assumed-role/a-kms-role/f is not authorized to perform: {action} on resource: x"
+            ),
+        )
+    };
+    use About::{Ledger, LogFile, Topic};
+    let cases = [
+        (
+            LogFile,
+            404,
+            s3("NoSuchKey", "gone"),
+            "ObjectMissing",
+            "NoSuchKey: gone",
+        ),
+        (
+            LogFile,
+            404,
+            s3("NoSuchBucket", "gone"),
+            "ObjectMissing",
+            "NoSuchBucket: gone",
+        ),
+        (
+            LogFile,
+            403,
+            denied("s3:GetObject"),
+            "ObjectAccessDenied",
+            "allow s3:GetObject",
+        ),
+        (
+            LogFile,
+            403,
+            denied("kms:Decrypt"),
+            "KeyAccessDenied",
+            "allow kms:Decrypt",
+        ),
+        (
+            LogFile,
+            400,
+            s3("KMS.DisabledException", "off"),
+            "KeyAccessDenied",
+            "KMS.DisabledException",
+        ),
+        (
+            LogFile,
+            400,
+            s3("KMS.ThrottlingException", "slow"),
+            "ObjectThrottled",
+            "KMS.ThrottlingException",
+        ),
+        (
+            LogFile,
+            503,
+            s3("SlowDown", "slow"),
+            "ObjectThrottled",
+            "SlowDown",
+        ),
+        (
+            LogFile,
+            500,
+            s3("InternalError", "oh"),
+            "ObjectUnreadable",
+            "InternalError",
+        ),
+        (
+            Ledger,
+            403,
+            denied("s3:PutObject"),
+            "LedgerUnavailable",
+            "allow s3:GetObject, s3:PutObject",
+        ),
+        (
+            Ledger,
+            404,
+            s3("NoSuchBucket", "gone"),
+            "LedgerUnavailable",
+            "set LEDGER_BUCKET",
+        ),
+        (
+            Ledger,
+            503,
+            s3("SlowDown", "slow"),
+            "LedgerUnavailable",
+            "SlowDown",
+        ),
+        (
+            Topic,
+            403,
+            sns("AuthorizationError"),
+            "AlertRefused",
+            "allow sns:Publish",
+        ),
+        (
+            Topic,
+            404,
+            sns("NotFound"),
+            "AlertRefused",
+            "ALERT_TOPIC_ARN",
+        ),
+        (
+            Topic,
+            400,
+            sns("KMSAccessDenied"),
+            "AlertRefused",
+            "kms:GenerateDataKey",
+        ),
+        (
+            Topic,
+            400,
+            sns("KMSThrottling"),
+            "AlertNotSent",
+            "KMSThrottling",
+        ),
+        (
+            Topic,
+            500,
+            sns("InternalFailure"),
+            "AlertNotSent",
+            "InternalFailure",
+        ),
+    ];
+    for (number, (about, status, body, error_type, words)) in cases.into_iter().enumerate() {
+        let key = log_key(&format!("Case{number}"));
+        aws.put(&key, gzip_log(&[closure(number)]));
+        let event = s3_event(&aws, std::slice::from_ref(&key));
+        *rule.lock().unwrap() = (about, Fault::Answer(status, body));
+        let error = function.invoke(&event).error();
+        assert_eq!(error["errorType"], error_type, "case {number}: {error}");
+        let message = error["errorMessage"].as_str().unwrap();
+        assert!(
+            message.contains(words) && message.contains(&key),
+            "{message}"
+        );
+        assert_eq!(aws.alerts().len(), 0, "case {number}");
+        *rule.lock().unwrap() = (about, Fault::None);
+        let report = function.invoke(&event).response();
+        assert_eq!(report["Published"], 1, "case {number}: {report}");
+        assert_eq!(aws.alerts().len(), 1, "case {number}");
+    }
+}
+
+#[test]
+fn a_dead_connection_does_not_eat_the_deadline() {
+    let aws = Aws::new("dead-connection");
+    let ledger = aws.ledger_bucket();
+    let (proxy, rule) = proxy_against(&aws, &ledger);
+    let variables = [
+        ("LEDGER_BUCKET", &*ledger),
+        ("AWS_ENDPOINT_URL", &*proxy.address),
+    ];
+    let timeout = Duration::from_secs(4);
+    let function = Function::start_within(&aws, &variables, timeout);
+    for (number, (about, error_type)) in [
+        (About::LogFile, "OutOfTime"),
+        (About::Ledger, "OutOfTime"),
+        (About::Topic, "AlertNotSent"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = log_key(&format!("Dead{number}"));
+        aws.put(&key, gzip_log(&[closure(number)]));
+        *rule.lock().unwrap() = (about, Fault::Slow(Duration::from_mins(1)));
+        let began = Instant::now();
+        let error = function.invoke(&s3_event(&aws, &[key])).error();
+        assert_eq!(error["errorType"], error_type, "{error}");
+        assert!(began.elapsed() < timeout, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_ledger_that_holds_something_else_fails_the_object_by_name() {
+    let aws = Aws::new("odd-ledger");
+    let ledger = aws.ledger_bucket();
+    let key = log_key("Abcdefgh12345678");
+    aws.put(&key, gzip_log(&[closure(1), closure(2)]));
+    let odd = r#"{"state": "from another program", "secret": 1}"#;
+    aws.put_in(&ledger, "2026/03/02/record-0001.json", odd.into());
+    let function = Function::start(&aws, &[("LEDGER_BUCKET", &ledger)]);
+    let error = function.invoke(&s3_event(&aws, &[key])).error();
+    assert_eq!(error["errorType"], "LedgerUnavailable");
+    let message = error["errorMessage"].as_str().unwrap();
+    assert!(
+        message.contains("odd-ledger-ledger/2026/03/02/record-0001.json is not an entry")
+            && message.contains("move it away")
+            && !message.contains("secret"),
+        "{message}"
+    );
+    assert_eq!(alerts_by_record(&aws), [(event_id(2), 1)].into());
+}
