@@ -236,16 +236,13 @@ fn crowd() -> Vec<u8> {
 
 #[test]
 fn no_alert_is_begun_whose_entry_could_come_too_late_and_its_claims_are_given_up() {
-    for deadline in [Some(60), None] {
+    // Without a deadline, the claims of one batch of findings set the time for its alerts.
+    for (deadline, publishing) in [(Some(60), 10), (None, 50)] {
         let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, crowd())]);
-        slow.publishing = Duration::from_secs(10);
+        slow.publishing = Duration::from_secs(publishing);
         let went = slow.handle(deadline);
         assert!(went.failures().contains(&ErrorType::OutOfTime));
-        assert!(
-            went.report.alerts >= 5,
-            "{deadline:?}: {}",
-            went.report.alerts
-        );
+        assert!(went.report.alerts > 1, "{deadline:?}");
         assert!(went.report.failed_findings > 0);
         assert!(
             deadline.is_none() || went.seconds < 59.0,
