@@ -336,32 +336,18 @@ fn over_a_bad_network_and_with_instances_killed_nothing_is_lost() {
                         Duration::from_mins(1)
                     };
                     let heard = function.invoke_for(&queue_event(aws, &batch), time);
-                    let failed: BTreeSet<String> = match heard {
-                        Some(heard) => heard.response()["batchItemFailures"]
-                            .as_array()
-                            .unwrap()
-                            .iter()
+                    let failed: BTreeSet<String> = if let Some(heard) = heard {
+                        let failed = &heard.response()["batchItemFailures"];
+                        let failed = failed.as_array().unwrap().iter();
+                        failed
                             .map(|one| one["itemIdentifier"].as_str().unwrap().to_owned())
-                            .collect(),
-                        None => {
-                            *kills.lock().unwrap() += 1;
-                            let mut trouble = trouble.lock().unwrap();
-                            for key in &batch {
-                                let file: usize = key
-                                    .split("_F")
-                                    .last()
-                                    .and_then(|name| name.strip_suffix(".json.gz"))
-                                    .unwrap()
-                                    .parse()
-                                    .unwrap();
-                                let first = (file * RECORDS).saturating_sub(1);
-                                trouble
-                                    .killed
-                                    .extend((first..(file + 1) * RECORDS).map(event_id));
-                            }
-                            function = start();
-                            batch.iter().cloned().collect()
-                        }
+                            .collect()
+                    } else {
+                        *kills.lock().unwrap() += 1;
+                        let records = batch.iter().flat_map(|key| records_of(key, RECORDS));
+                        trouble.lock().unwrap().killed.extend(records);
+                        function = start();
+                        batch.iter().cloned().collect()
                     };
                     let again = Instant::now() + Duration::from_secs(2);
                     deliveries
@@ -404,6 +390,13 @@ fn over_a_bad_network_and_with_instances_killed_nothing_is_lost() {
         );
     }
     assert!(*kills > 0 && trouble.faults * 5 > trouble.requests);
+}
+
+/// The event ids in the file of that key, and the last one of the file before.
+fn records_of(key: &str, each: usize) -> impl Iterator<Item = String> {
+    let number = key.rsplit_once("_F").unwrap().1;
+    let number: usize = number.strip_suffix(".json.gz").unwrap().parse().unwrap();
+    ((number * each).saturating_sub(1)..(number + 1) * each).map(event_id)
 }
 
 /// Up to `most` deliveries that are due; none at all when everything is delivered.
@@ -458,6 +451,7 @@ fn proxy_against(aws: &Aws, ledger: &str) -> (Proxy, Arc<Mutex<(About, Fault)>>)
 
 #[test]
 fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
+    use About::{Ledger, LogFile, Topic};
     let aws = Aws::new("failures");
     let ledger = aws.ledger_bucket();
     let (proxy, rule) = proxy_against(&aws, &ledger);
@@ -483,7 +477,6 @@ fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
             ),
         )
     };
-    use About::{Ledger, LogFile, Topic};
     let cases = [
         (
             LogFile,
