@@ -9,6 +9,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 import zlib
 
 import boto3
@@ -18,7 +19,9 @@ from lambda_peer import Lambda
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEY = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_%s.json.gz"
 BUCKET = "measured-logs"
+LEDGER = "measured-ledger"
 STARTS = 31
+ALERTS = 500
 DELIVERIES = 2000
 GIB = 1 << 30
 
@@ -69,6 +72,35 @@ def event(name):
                          "s3": {"bucket": {"name": BUCKET}, "object": {"key": KEY % name}}}]}
 
 
+def measure_ledger(binary, s3, variables):
+    """CPU and time of small files with one alert each, without the ledger and with it, and of files known to it."""
+    s3.create_bucket(Bucket=LEDGER)
+    billing = {"eventSource": "billingconsole.amazonaws.com", "eventName": "SetContactAddress"}
+    for number in range(ALERTS):
+        records = [{**record(number), **billing}, *(record(ALERTS + i) for i in range(4))]
+        s3.put_object(Bucket=BUCKET, Key=KEY % f"alert{number}", Body=gzip.compress(json.dumps({"Records": records}).encode()))
+    without, kept = Lambda(binary, variables), Lambda(binary, {**variables, "LEDGER_BUCKET": LEDGER})
+    for function in (without, kept):
+        function.invoke(event("small"))
+    runs = {"no ledger": (without, "Published"), "ledger": (kept, "Published"), "ledger, duplicate": (kept, "Duplicate")}
+    times, cpu = {name: [] for name in runs}, {}
+    for name, (function, counter) in runs.items():
+        before = function.cpu_seconds()
+        for number in range(ALERTS):
+            began = time.monotonic()
+            kind, answer = function.invoke(event(f"alert{number}"))
+            times[name].append((time.monotonic() - began) * 1000)
+            assert kind == "response" and answer[counter] == 1, answer
+        cpu[name] = (function.cpu_seconds() - before) / ALERTS * 1000
+    for name in runs:
+        print(f"one alert, {name:<20}{cpu[name]:.2f} ms CPU, mean of {ALERTS}; {statistics.median(times[name]):.1f} ms, median")
+    entries = [s3.head_object(Bucket=LEDGER, Key=entry["Key"])["ContentLength"]
+               for entry in s3.list_objects_v2(Bucket=LEDGER)["Contents"]]
+    print(f"one entry of the ledger        {statistics.median(entries):.0f} bytes, median of {len(entries)}")
+    for function in (without, kept):
+        function.stop()
+
+
 def main(binary):
     moto = subprocess.Popen([sys.executable, str(ROOT / "scripts/moto_peer.py")],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -102,6 +134,8 @@ def main(binary):
     print(f"one small delivery             {cpu:.2f} ms CPU, mean of {DELIVERIES}")
     print(f"resident after small ones      {function.peak_bytes() / 2**20:.1f} MiB peak")
     function.stop()
+
+    measure_ledger(binary, s3, variables)
 
     for hits, limit in ((False, GIB), (True, GIB // 8)):
         body, size = big_file(hits, limit)

@@ -119,11 +119,11 @@ pub struct RuleProblem {
     pub remedy: String,
 }
 
-/// Rules and filters, checked and ready to match.
+/// Rules and filters, checked and ready to match. Clones share them.
 #[derive(Clone, Debug)]
 pub struct RulePack {
-    rules: Vec<ReadyRule>,
-    filters: Vec<ReadyFilter>,
+    rules: Arc<[ReadyRule]>,
+    filters: Arc<[ReadyFilter]>,
 }
 
 /// A pack, and what the start-up log should tell of it.
@@ -171,14 +171,14 @@ impl Finding {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ReadyRule {
     rule: Arc<Rule>,
     compiled: CompiledRule,
     sources: Result<std::collections::BTreeSet<String>, String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ReadyFilter {
     id: String,
     title: String,
@@ -260,8 +260,8 @@ impl RulePack {
         });
         Ok(Loaded {
             pack: Self {
-                rules,
-                filters: kept,
+                rules: rules.into(),
+                filters: kept.into(),
             },
             rejected,
             changes,
@@ -289,7 +289,7 @@ impl RulePack {
     /// Every source that a rule can match: all records must be read where that can't be told.
     pub fn sources(&self) -> Sources {
         let mut names = std::collections::BTreeSet::new();
-        for ready in &self.rules {
+        for ready in self.rules.iter() {
             match &ready.sources {
                 Ok(sources) => names.extend(sources.iter().cloned()),
                 Err(_) => return Sources::All,
@@ -309,7 +309,7 @@ impl RulePack {
             .collect();
         let level = rules.first()?.level;
         let (mut filters, mut expired_filters) = (Vec::new(), Vec::new());
-        for filter in &self.filters {
+        for filter in self.filters.iter() {
             let concerns = |rule: &Arc<Rule>| filter.rule_ids.contains(&rule.id);
             if !rules.iter().any(concerns) || evaluate_rule(&filter.compiled, &event).is_none() {
                 continue;

@@ -146,6 +146,26 @@ fn the_readme_documents_every_variable() {
 }
 
 #[test]
+fn the_operations_guide_explains_every_failure() {
+    let guide = read("docs/operations.md");
+    for error_type in billing_watch::envelope::ErrorType::ALL {
+        let rows = guide
+            .lines()
+            .filter(|line| line.starts_with(&format!("| `{error_type}` |")));
+        let [row] = &rows.collect::<Vec<_>>()[..] else {
+            panic!("docs/operations.md must have one row for {error_type}");
+        };
+        let again = row.split('|').nth(3).unwrap().trim();
+        let expected = match error_type.is_retryable() {
+            true if error_type.as_str() == "SeveralFailures" => "as above",
+            true => "yes",
+            false => "no",
+        };
+        assert_eq!(again, expected, "{error_type}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut documents = files_under(&root().join("docs"), ".md");
     for name in [

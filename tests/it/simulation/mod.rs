@@ -24,6 +24,9 @@ use world::Broken;
 /// Schedules of an ordinary test run.
 const SCHEDULES: u64 = 2_000;
 
+/// How many seeds are run between signs of life.
+const PROGRESS: u64 = 100_000;
+
 fn variable(name: &str) -> Option<u64> {
     #[allow(clippy::disallowed_methods, reason = "the Makefile's own parameters")]
     let text = std::env::var(name).ok()?;
@@ -56,6 +59,12 @@ fn run_all(seeds: std::ops::Range<u64>, broken: Broken) -> (Outcome, Option<(u64
                         break;
                     }
                     own.add(&outcome);
+                    if seed % PROGRESS == PROGRESS - 1 {
+                        #[allow(clippy::print_stdout, reason = "for those who wait")]
+                        {
+                            println!("seed {seed}");
+                        }
+                    }
                 }
                 sum.lock().unwrap().add(&own);
             });
