@@ -8,6 +8,7 @@ EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
 SCHEDULES ?= 2000
 SEED ?= 0
+MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 # The linker that cargo-lambda uses is Rust's own: these builds run on this machine.
 export CARGO_TERM_COLOR ?= auto
 
@@ -53,10 +54,13 @@ fuzz: ## Fuzz each target for SECONDS_EACH; needs nightly and cargo-fuzz
 		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; \
 	done
 
-mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants knows, and see it noticed; needs cargo-mutants
-	cargo mutants --no-shuffle --baseline skip --timeout 180 --no-default-features \
+mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants knows, and see it noticed; needs cargo-mutants and cargo-nextest
+	PROPTEST_CASES=100 $(MUTANTS) --output target/mutants-scan \
+		--file 'src/cloudtrail/{scan,probe,splitter,captured,inflate}.rs' \
+		-- --test it --max-fail 1:immediate -E 'test(/^(scan|bad_input)::/)'
+	SCHEDULES=200 $(MUTANTS) --output target/mutants-pipeline \
 		--file 'src/ledger/*.rs' --file 'src/pipeline/*.rs' \
-		--file 'src/cloudtrail/{scan,probe,splitter,captured,inflate}.rs' -- --test it
+		-- --test it --max-fail 1:immediate -E 'test(/^(ledger|pipeline|deadline|simulation::nothing)/)'
 
 deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources
