@@ -17,8 +17,17 @@ pub struct Entry {
     /// Who is about to send the alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Holder>,
-    /// What was accepted, by the topic's ARN.
-    pub published: BTreeMap<String, Publication>,
+    /// What was accepted, once a topic.
+    pub published: Vec<Publication>,
+}
+
+impl Entry {
+    /// What `topic` has accepted.
+    pub fn on(&self, topic: &str) -> Option<&Publication> {
+        self.published
+            .iter()
+            .find(|publication| publication.topic == topic)
+    }
 }
 
 /// Who holds a claim.
@@ -35,13 +44,15 @@ pub struct Holder {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
+    /// ARN of the topic.
+    pub topic: String,
     /// SNS's id of the message.
     pub message_id: String,
     /// When the answer of SNS came.
     pub at: Timestamp,
     /// The alert itself; the in-memory ledger does without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archive: Option<Archive>,
+    pub archive: Option<Box<Archive>>,
 }
 
 /// What is kept of an alert for those who ask later.

@@ -28,7 +28,7 @@ impl Entries {
         self.writes += 1;
         let tag = self.writes.to_string();
         let mut entry = entry.clone();
-        for publication in entry.published.values_mut() {
+        for publication in &mut entry.published {
             publication.archive = None;
         }
         let tagged = Tagged {

@@ -9,7 +9,6 @@ mod entry;
 mod memory;
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -91,7 +90,7 @@ pub struct Ticket {
     tag: String,
     until: Timestamp,
     /// What other topics have accepted.
-    published: BTreeMap<String, Publication>,
+    published: Vec<Publication>,
 }
 
 impl Ticket {
@@ -158,17 +157,17 @@ impl<S: LedgerStore> Ledger<S> {
         };
         let mut claimed = Entry {
             claim: Some(holder.clone()),
-            published: BTreeMap::new(),
+            published: Vec::new(),
         };
         for _ in 0..WRITE_TRIES {
             if let Written::Yes(tag) = self.create(key, &claimed).await? {
-                return Ok(ours(tag, BTreeMap::new()));
+                return Ok(ours(tag, Vec::new()));
             }
             // Gone again between the two requests: try anew.
             let Some(Tagged { entry, tag }) = self.read(key).await? else {
                 continue;
             };
-            if entry.published.contains_key(&self.topic) {
+            if entry.on(&self.topic).is_some() {
                 return Ok(Claim::Duplicate);
             }
             match &entry.claim {
@@ -181,7 +180,7 @@ impl<S: LedgerStore> Ledger<S> {
             if let Written::Yes(tag) = self.replace(key, &tag, &claimed).await? {
                 return Ok(ours(tag, claimed.published));
             }
-            claimed.published = BTreeMap::new();
+            claimed.published = Vec::new();
         }
         Ok(Claim::Busy)
     }
@@ -193,14 +192,21 @@ impl<S: LedgerStore> Ledger<S> {
     pub async fn publish(
         &self,
         ticket: &Ticket,
-        publication: Publication,
+        message_id: &str,
+        at: Timestamp,
+        archive: Archive,
     ) -> Result<Recorded, LedgerError> {
-        let message_id = publication.message_id.clone();
+        let publication = Publication {
+            topic: self.topic.clone(),
+            message_id: message_id.to_owned(),
+            at,
+            archive: Some(Box::new(archive)),
+        };
         let mut entry = Entry {
             claim: None,
             published: ticket.published.clone(),
         };
-        entry.published.insert(self.topic.clone(), publication);
+        entry.published.push(publication.clone());
         let mut tag = ticket.tag.clone();
         for _ in 0..WRITE_TRIES {
             if let Written::Yes(_) = self.replace(&ticket.key, &tag, &entry).await? {
@@ -213,19 +219,16 @@ impl<S: LedgerStore> Ledger<S> {
                 }
                 continue;
             };
-            match current.entry.published.get(&self.topic) {
+            match current.entry.on(&self.topic) {
                 // Written by an earlier try, whose answer was lost.
-                Some(publication) if publication.message_id == message_id => {
+                Some(written) if written.message_id == message_id => {
                     return Ok(Recorded::Yes);
                 }
                 Some(_) => return Ok(Recorded::Second),
                 None => {}
             }
-            let ours = entry.published.remove(&self.topic);
             entry.published = current.entry.published;
-            entry
-                .published
-                .extend(ours.map(|ours| (self.topic.clone(), ours)));
+            entry.published.push(publication.clone());
             tag = current.tag;
         }
         Err(LedgerError {

@@ -12,8 +12,7 @@ use crate::{
     alert::{self, Alert, Context, Summary},
     envelope::{Failure, ObjectRef},
     ledger::{
-        AlertAsSent, Archive, Claim, Kept, LedgerError, LedgerStore, Publication, Recorded, Ticket,
-        record_key,
+        AlertAsSent, Archive, Claim, Kept, LedgerError, LedgerStore, Recorded, Ticket, record_key,
     },
     report::Report,
     rules::Finding,
@@ -176,20 +175,19 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         let context = &self.context();
         let log_file = &failure::shown(self.object);
         let write = |(index, (finding, ticket))| {
-            let publication = Publication {
-                message_id: message_id.to_owned(),
-                at,
-                archive: Some(Archive {
-                    log_file: log_file.clone(),
-                    finding: Summary::of(finding, context),
-                    alert: match index {
-                        0 => Kept::AsSent(AlertAsSent::from(alert)),
-                        _ => Kept::InEntry(tickets[0].key().to_owned()),
-                    },
-                }),
+            let archive = Archive {
+                log_file: log_file.clone(),
+                finding: Summary::of(finding, context),
+                alert: match index {
+                    0 => Kept::AsSent(AlertAsSent::from(alert)),
+                    _ => Kept::InEntry(tickets[0].key().to_owned()),
+                },
             };
             async move {
-                let written = self.pipeline.ledger.publish(ticket, publication);
+                let written = self
+                    .pipeline
+                    .ledger
+                    .publish(ticket, message_id, at, archive);
                 before(self.time.end(), self.now(), written)
                     .await
                     .unwrap_or_else(|| Err(cut_off(ticket)))

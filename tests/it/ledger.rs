@@ -3,16 +3,19 @@
 use std::cell::Cell;
 
 use billing_watch::{
+    alert::{Context, Summary},
     cloudtrail::Record,
+    envelope::ObjectRef,
     ledger::{
-        Claim, Entry, Holder, Ledger, LedgerError, LedgerStore, MemoryLedger, Publication,
+        Archive, Claim, Entry, Holder, Kept, Ledger, LedgerError, LedgerStore, MemoryLedger,
         Recorded, Tagged, Ticket, Written, record_key,
     },
+    rules::{Finding, RulePack},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::{TOPIC, block_on, now};
+use crate::support::{TOPIC, block_on, now, record};
 
 const KEY: &str = "2026/03/02/e";
 const OTHER_TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:others";
@@ -21,11 +24,25 @@ fn in_a_minute() -> Timestamp {
     now() + SignedDuration::from_secs(65)
 }
 
-fn publication(message_id: &str) -> Publication {
-    Publication {
-        message_id: message_id.to_owned(),
-        at: now(),
-        archive: None,
+fn archive() -> Archive {
+    let object = ObjectRef {
+        bucket: "logs".to_owned(),
+        key: "k".to_owned(),
+        version_id: None,
+    };
+    let context = Context {
+        object: &object,
+        file_account: None,
+        now: now(),
+        withhold_values: true,
+    };
+    let pack = RulePack::load(&[]).unwrap().pack;
+    let record = Record::from_value(record("CloseAccount", "e"));
+    let rules = pack.evaluate(&record, now()).unwrap().rules;
+    Archive {
+        log_file: "s3://logs/k".to_owned(),
+        finding: Summary::of(&Finding { record, rules }, &context),
+        alert: Kept::InEntry("other".to_owned()),
     }
 }
 
@@ -87,7 +104,8 @@ impl Shared {
     }
 
     fn publish(&self, ticket: &Ticket, message_id: &str) -> Result<Recorded, LedgerError> {
-        block_on(self.ledger().publish(ticket, publication(message_id)))
+        let ledger = self.ledger();
+        block_on(ledger.publish(ticket, message_id, now(), archive()))
     }
 
     fn entry(&self) -> Entry {
@@ -146,7 +164,7 @@ fn a_write_whose_answer_was_lost_is_known_as_ones_own() {
     assert_ne!(ticket, later);
     shared.lost_answers.set(1);
     assert_eq!(shared.publish(&later, "m"), Ok(Recorded::Yes));
-    assert_eq!(shared.entry().published[TOPIC].message_id, "m");
+    assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "m");
 }
 
 #[test]
@@ -157,7 +175,7 @@ fn what_has_alerted_is_recorded_whoever_holds_the_claim_by_then() {
     assert_eq!(shared.publish(&late, "first"), Ok(Recorded::Yes));
     assert_eq!(shared.claim(in_a_minute()), Claim::Duplicate);
     assert_eq!(shared.publish(&ticket, "second"), Ok(Recorded::Second));
-    assert_eq!(shared.entry().published[TOPIC].message_id, "first");
+    assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "first");
 }
 
 #[test]
@@ -193,12 +211,12 @@ fn each_topic_has_its_own_alert() {
     block_on(other.release(&ticket)).unwrap();
     assert_eq!(shared.claim(now()), Claim::Duplicate);
     let ticket = claim();
-    block_on(other.publish(&ticket, publication("there"))).unwrap();
+    block_on(other.publish(&ticket, "there", now(), archive())).unwrap();
     let published: Vec<_> = shared
         .entry()
         .published
         .into_iter()
-        .map(|(topic, publication)| (topic, publication.message_id))
+        .map(|publication| (publication.topic, publication.message_id))
         .collect();
     assert_eq!(
         published,
@@ -223,7 +241,7 @@ fn an_alert_recorded_late_keeps_what_other_topics_have_recorded_meanwhile() {
         ))
         .unwrap(),
     );
-    block_on(other.publish(&ticket, publication("there"))).unwrap();
+    block_on(other.publish(&ticket, "there", now(), archive())).unwrap();
     assert_eq!(shared.publish(&late, "here"), Ok(Recorded::Yes));
     assert_eq!(shared.entry().published.len(), 2);
 }
@@ -267,7 +285,7 @@ fn who_is_never_fast_enough_gives_up() {
         let ledger = Ledger::new(Contended(entry), TOPIC);
         let claim = block_on(ledger.claim(KEY, "i", now(), in_a_minute()));
         assert_eq!(claim, Ok(Claim::Busy));
-        let error = block_on(ledger.publish(&ticket, publication("m"))).unwrap_err();
+        let error = block_on(ledger.publish(&ticket, "m", now(), archive())).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ledger: others keep writing 2026/03/02/e"
@@ -287,15 +305,17 @@ fn what_is_not_understood_is_no_entry() {
     let text = json!(claimed).to_string();
     assert_eq!(
         text,
-        r#"{"claim":{"nonce":"request/1","until":"2026-03-02T16:51:04Z"},"published":{}}"#
+        r#"{"claim":{"nonce":"request/1","until":"2026-03-02T16:51:04Z"},"published":[]}"#
     );
     assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), claimed);
     for text in [
         "null",
         "[]",
         "{}",
-        r#"{"published":{},"state":"published"}"#,
-        r#"{"published":{"t":{}}}"#,
+        "[null]",
+        "[null, null]",
+        r#"{"published":[],"state":"published"}"#,
+        r#"{"published":[{"topic":"t"}]}"#,
     ] {
         assert!(serde_json::from_str::<Entry>(text).is_err(), "{text}");
     }

@@ -102,7 +102,8 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
     let entry = |name| -> Value { serde_json::from_str(&aws.get(&ledger, name)).unwrap() };
     let first = entry("2026/03/02/event-1.json");
     assert_eq!(first["claim"], Value::Null);
-    let published = &first["published"][&aws.topic_arn];
+    let published = &first["published"][0];
+    assert_eq!(published["topic"], aws.topic_arn);
     assert_eq!(published["message_id"], alert["MessageId"]);
     let archive = &published["archive"];
     let sent = &archive["alert"]["as_sent"];
@@ -117,7 +118,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
         format!("s3://{}/{}", aws.bucket, keys[0])
     );
     let second = entry("2026/03/02/event-2.json");
-    let archive = &second["published"][&aws.topic_arn]["archive"];
+    let archive = &second["published"][0]["archive"];
     assert_eq!(archive["alert"], json!({"in_entry": "2026/03/02/event-1"}));
     assert_eq!(
         archive["finding"],

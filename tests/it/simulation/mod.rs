@@ -18,7 +18,7 @@ use std::{
 
 use billing_watch::rules::RulePack;
 
-use schedule::{Outcome, run};
+use schedule::{Outcome, run, run_with_one_crash};
 use world::Broken;
 
 /// Schedules of an ordinary test run.
@@ -110,6 +110,28 @@ fn a_seed_gives_the_same_schedule_every_time() {
         let second = run(seed, &pack, Broken::Nothing, true);
         assert!(first.trace == second.trace, "seed {seed}");
     }
+}
+
+#[test]
+fn a_crash_at_any_await_loses_nothing() {
+    let pack = RulePack::load(&[]).unwrap().pack;
+    let (mut crashes, mut second) = (0, 0);
+    for seed in 0..20 {
+        for polls in 1..10_000 {
+            let outcome = run_with_one_crash(seed, &pack, polls);
+            assert!(
+                outcome.violations.is_empty(),
+                "seed {seed}, dead at poll {polls}: {:?}",
+                outcome.violations
+            );
+            if outcome.crashes == 0 {
+                break;
+            }
+            crashes += 1;
+            second += outcome.excused;
+        }
+    }
+    assert!(crashes > 200 && second > 0, "{crashes} {second}");
 }
 
 #[test]

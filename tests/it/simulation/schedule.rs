@@ -93,13 +93,27 @@ struct File {
 
 /// Runs the schedule of a seed.
 pub(super) fn run(seed: u64, pack: &RulePack, broken: Broken, traced: bool) -> Outcome {
+    run_world(seed, pack, |random| World::new(random, broken, traced))
+}
+
+/// Runs the schedule of a seed without any fault but that its first invocation dies at its
+/// `polls`th poll.
+pub(super) fn run_with_one_crash(seed: u64, pack: &RulePack, polls: u64) -> Outcome {
+    run_world(seed, pack, |random| {
+        let mut world = World::new(random, Broken::Nothing, false);
+        world.only_crash = Some(polls);
+        world
+    })
+}
+
+fn run_world(seed: u64, pack: &RulePack, make: impl FnOnce(fastrand::Rng) -> World) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     runtime.block_on(LocalSet::new().run_until(async {
-        let world = Rc::new(World::new(fastrand::Rng::with_seed(seed), broken, traced));
+        let world = Rc::new(make(fastrand::Rng::with_seed(seed)));
         let schedule = Rc::new(Schedule::new(Rc::clone(&world), pack));
         Schedule::deliver_all(&schedule).await;
         schedule.check_the_end();
@@ -238,10 +252,10 @@ impl Schedule {
         let timeout = (!world.chance(0.1)).then_some(Duration::from_secs(seconds));
         let deadline = timeout.map(|timeout| world.now() + *skew + timeout);
         let crash = world.is_troubled() && world.chance(self.crash_rate);
-        let polls = if crash {
-            world.number(1..=40)
-        } else {
-            u64::MAX
+        let polls = match world.only_crash {
+            Some(polls) if invocation == 1 => polls,
+            None if crash => world.number(1..=40),
+            _ => u64::MAX,
         };
         let named = Invocation {
             id: format!("invocation-{invocation}"),

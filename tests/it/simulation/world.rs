@@ -81,6 +81,8 @@ pub(super) struct World {
     start: Instant,
     fault_rate: f64,
     broken: Broken,
+    /// The one thing that goes wrong: the first invocation dies when it has been polled so often.
+    pub(super) only_crash: Option<u64>,
     pub(super) objects: RefCell<BTreeMap<String, Vec<u8>>>,
     pub(super) entries: RefCell<BTreeMap<String, (Entry, u64)>>,
     versions: Cell<u64>,
@@ -103,6 +105,7 @@ impl World {
             start: Instant::now(),
             fault_rate,
             broken,
+            only_crash: None,
             objects: RefCell::default(),
             entries: RefCell::default(),
             versions: Cell::new(0),
@@ -158,7 +161,7 @@ impl World {
         let entries = self.entries.borrow();
         entries
             .get(&entry_key(record))
-            .and_then(|(entry, _)| entry.published.get(TOPIC).cloned())
+            .and_then(|(entry, _)| entry.on(TOPIC).cloned())
     }
 
     /// Whether the ledger holds this very alert for a record.
@@ -182,7 +185,7 @@ impl World {
     }
 
     fn fate(&self) -> Fate {
-        if !self.is_troubled() || !self.chance(self.fault_rate) {
+        if self.only_crash.is_some() || !self.is_troubled() || !self.chance(self.fault_rate) {
             return Fate::Good;
         }
         let fates = [
@@ -407,7 +410,7 @@ impl LedgerStore for Reach {
             match (self.0.broken, &mut entry.claim) {
                 (Broken::TakesOverTheLiving, Some(claim)) => claim.until = Timestamp::UNIX_EPOCH,
                 (Broken::TakesBusyForDone, Some(claim)) if claim.until > self.0.now() => {
-                    entry.published.insert(TOPIC.to_owned(), nothing_sent());
+                    entry.published.push(nothing_sent());
                 }
                 _ => {}
             }
@@ -421,7 +424,7 @@ impl LedgerStore for Reach {
     async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
         let (name, mut entry) = (key.to_owned(), entry.clone());
         if self.0.broken == Broken::PublishesBeforeSending {
-            entry.published.insert(TOPIC.to_owned(), nothing_sent());
+            entry.published.push(nothing_sent());
         }
         let write = move |world: &World| world.write(&name, None, &entry);
         self.0.ledger_request("create", key, write).await
@@ -439,6 +442,7 @@ impl LedgerStore for Reach {
 
 fn nothing_sent() -> Publication {
     Publication {
+        topic: TOPIC.to_owned(),
         message_id: "none".to_owned(),
         at: crate::support::now(),
         archive: None,
