@@ -9,6 +9,7 @@ use std::{
     io::Write as _,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -145,7 +146,17 @@ impl Function {
         envelope: &Envelope,
         invocation: &Invocation,
     ) -> (Report, Result<Value, InvocationError>) {
-        let ready = match self.ready.get_or_try_init(|| self.prepare()).await {
+        let ready = self.ready.get_or_try_init(|| self.prepare());
+        let time = invocation.deadline.map_or(Duration::MAX, |deadline| {
+            let left = deadline.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or_default().mul_f64(0.8)
+        });
+        let ready = tokio::time::timeout(time, ready).await.unwrap_or_else(|_| {
+            let message = "reading the rules took too long; put fewer files under RULES_URI, or \
+                           raise the function's timeout";
+            Err(logged(ErrorType::RulesUnavailable, message.to_owned()))
+        });
+        let ready = match ready {
             Ok(ready) => ready,
             Err(error) => return (Report::default(), Err(error)),
         };

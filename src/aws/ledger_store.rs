@@ -57,22 +57,21 @@ impl LedgerStore for FunctionLedger {
 
 impl LedgerStore for S3Ledger {
     async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
-        let name = object_name(key);
         let answer = self
             .client
             .get_object()
             .bucket(&self.bucket)
-            .key(&name)
+            .key(key)
             .send()
             .await;
         let object = match answer {
             Ok(object) => object,
             Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.error("read", &name, &error)),
+            Err(error) => return Err(self.error("read", key, &error)),
         };
         let not_an_entry = |why: &str| LedgerError {
             message: format!(
-                "s3://{}/{name} is not an entry of this version's ledger ({why}); move it away, and \
+                "s3://{}/{key} is not an entry of this version's ledger ({why}); move it away, and \
                  its record may alert again",
                 self.bucket
             ),
@@ -81,12 +80,12 @@ impl LedgerStore for S3Ledger {
             .content_length()
             .is_none_or(|bytes| bytes > ENTRY_BYTES)
         {
-            return Err(not_an_entry("longer than 2 MiB"));
+            return Err(not_an_entry("longer than 2 MiB, or of unknown length"));
         }
         let tag = object.e_tag().unwrap_or_default().to_owned();
         let bytes = object.body.collect().await.map_err(|error| LedgerError {
             message: format!(
-                "failed to read s3://{}/{name}: {}",
+                "failed to read s3://{}/{key}: {}",
                 self.bucket,
                 chain(&error)
             ),
@@ -114,15 +113,14 @@ impl S3Ledger {
         tag: Option<&str>,
         entry: &Entry,
     ) -> Result<Written, LedgerError> {
-        let name = object_name(key);
         let body = serde_json::to_vec(entry).map_err(|error| LedgerError {
-            message: format!("failed to write {name} as JSON: {error}"),
+            message: format!("failed to write {key} as JSON: {error}"),
         })?;
         let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(&name)
+            .key(key)
             .content_type("application/json")
             // Buckets with Object Lock take no object without a checksum.
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
@@ -132,13 +130,15 @@ impl S3Ledger {
             None => request.if_none_match("*"),
         };
         match request.send().await {
-            Ok(output) => Ok(Written::Yes(output.e_tag.unwrap_or_default())),
+            Ok(output) => output.e_tag.map(Written::Yes).ok_or_else(|| LedgerError {
+                message: format!("S3 gave no ETag for s3://{}/{key}", self.bucket),
+            }),
             Err(error) if is_conflict(&error) => Ok(Written::Conflict),
-            Err(error) => Err(self.error("write", &name, &error)),
+            Err(error) => Err(self.error("write", key, &error)),
         }
     }
 
-    fn error<E>(&self, verb: &str, name: &str, error: &SdkError<E>) -> LedgerError
+    fn error<E>(&self, verb: &str, key: &str, error: &SdkError<E>) -> LedgerError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -152,7 +152,7 @@ impl S3Ledger {
         };
         LedgerError {
             message: format!(
-                "failed to {verb} s3://{}/{name}: {}{remedy}",
+                "failed to {verb} s3://{}/{key}: {}{remedy}",
                 self.bucket,
                 told(error)
             ),
@@ -165,8 +165,4 @@ fn is_conflict(error: &SdkError<PutObjectError>) -> bool {
         error.code(),
         Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")
     )
-}
-
-fn object_name(key: &str) -> String {
-    format!("{key}.json")
 }

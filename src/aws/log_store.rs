@@ -63,13 +63,21 @@ where
         // S3 says the same for both; only the message tells which permission is missing.
         "AccessDenied" if message.contains("kms:") => StoreErrorKind::KeyAccessDenied,
         "AccessDenied" => StoreErrorKind::AccessDenied,
-        "SlowDown" | "RequestLimitExceeded" => StoreErrorKind::Throttled,
+        "SlowDown" | "RequestLimitExceeded" | "ServiceUnavailable" => StoreErrorKind::Throttled,
         code if code.contains("Throttling") => StoreErrorKind::Throttled,
-        code if code.starts_with("KMS.") => StoreErrorKind::KeyAccessDenied,
+        "KMS.AccessDeniedException"
+        | "KMS.DisabledException"
+        | "KMS.KMSInvalidStateException"
+        | "KMS.NotFoundException" => StoreErrorKind::KeyAccessDenied,
         _ => StoreErrorKind::Other,
+    };
+    let remedy = match code {
+        "InvalidObjectState" => "; restore it from its archive storage class, then send it again",
+        "PermanentRedirect" => "; the bucket is in another Region: run the function there",
+        _ => "",
     };
     StoreError {
         kind,
-        message: told(error),
+        message: format!("{}{remedy}", told(error)),
     }
 }

@@ -78,9 +78,17 @@ impl Clients {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        // SNS wants to be called in the topic's own Region.
+        // SNS wants to be called in the topic's own Region. What it was slow to answer must not be
+        // sent again: the SDK takes the end of an attempt's time for a reason to try anew, the end
+        // of the operation's for none.
         let sns = aws_sdk_sns::config::Builder::from(shared)
             .region(Region::new(config.alert_region.clone()))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIME)
+                    .operation_timeout(REQUEST_TIME)
+                    .build(),
+            )
             .build();
         Self {
             s3: aws_sdk_s3::Client::from_conf(s3),

@@ -14,7 +14,7 @@ use crate::alert::{Alert, AttributeValue, Summary};
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Who is about to send the alert.
+    /// Who is about to send the alert, or was until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Holder>,
     /// What was accepted, once a topic.
@@ -36,7 +36,7 @@ impl Entry {
 pub struct Holder {
     /// Tells this claim from any other, so that one's own write is known as one's own.
     pub nonce: String,
-    /// When the claim runs out.
+    /// When the claim runs out; one that was given up did so in 1970.
     pub until: Timestamp,
 }
 

@@ -11,6 +11,7 @@ mod memory;
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -27,7 +28,9 @@ use crate::cloudtrail::Record;
 const EVENT_ID_CHARACTERS: usize = 64;
 /// How often a write is tried again when others write between read and write.
 const WRITE_TRIES: usize = 4;
-/// Requests to the store that are under way at the same time.
+/// How much longer each of these tries waits than the one before.
+const WRITE_WAIT: Duration = Duration::from_millis(30);
+/// Claims, and beside them publications, that are under way at the same time.
 const CONCURRENT_REQUESTS: usize = 32;
 
 /// An entry with the tag of its version.
@@ -88,20 +91,20 @@ pub enum Claim {
 pub struct Ticket {
     key: String,
     tag: String,
-    until: Timestamp,
+    holder: Holder,
     /// What other topics have accepted.
     published: Vec<Publication>,
 }
 
 impl Ticket {
-    /// The entry's name.
+    /// The name of the entry.
     pub fn key(&self) -> &str {
         &self.key
     }
 
     /// When the claim runs out.
     pub fn until(&self) -> Timestamp {
-        self.until
+        self.holder.until
     }
 }
 
@@ -119,7 +122,9 @@ pub enum Recorded {
 pub struct Ledger<S> {
     store: S,
     topic: String,
-    requests: Semaphore,
+    claiming: Semaphore,
+    /// Apart, so that what has alerted never waits for what has not.
+    publishing: Semaphore,
     claims: AtomicU64,
 }
 
@@ -129,19 +134,23 @@ impl<S: LedgerStore> Ledger<S> {
         Self {
             store,
             topic: topic.to_owned(),
-            requests: Semaphore::new(CONCURRENT_REQUESTS),
+            claiming: Semaphore::new(CONCURRENT_REQUESTS),
+            publishing: Semaphore::new(CONCURRENT_REQUESTS),
             claims: AtomicU64::new(0),
         }
     }
 
-    /// Claims the record under `key` until then; `invocation` names the claimant for people.
+    /// Claims the record under `key` until then; `invocation` names the claimant for people. Where
+    /// the record is `likely_known`, a look comes before the first write.
     pub async fn claim(
         &self,
         key: &str,
         invocation: &str,
+        likely_known: bool,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Claim, LedgerError> {
+        let _request = self.claiming.acquire().await;
         let number = self.claims.fetch_add(1, Ordering::Relaxed);
         let holder = Holder {
             nonce: format!("{invocation}/{number}"),
@@ -151,20 +160,23 @@ impl<S: LedgerStore> Ledger<S> {
             Claim::Ours(Ticket {
                 key: key.to_owned(),
                 tag,
-                until,
+                holder: holder.clone(),
                 published,
             })
         };
-        let mut claimed = Entry {
+        let claimed = |published| Entry {
             claim: Some(holder.clone()),
-            published: Vec::new(),
+            published,
         };
-        for _ in 0..WRITE_TRIES {
-            if let Written::Yes(tag) = self.create(key, &claimed).await? {
+        for attempt in 0..WRITE_TRIES {
+            wait_for_others(attempt).await;
+            if (attempt > 0 || !likely_known)
+                && let Written::Yes(tag) = self.store.create(key, &claimed(Vec::new())).await?
+            {
                 return Ok(ours(tag, Vec::new()));
             }
-            // Gone again between the two requests: try anew.
-            let Some(Tagged { entry, tag }) = self.read(key).await? else {
+            // Not there, or gone again between the two requests.
+            let Some(Tagged { entry, tag }) = self.store.read(key).await? else {
                 continue;
             };
             if entry.on(&self.topic).is_some() {
@@ -176,11 +188,10 @@ impl<S: LedgerStore> Ledger<S> {
                 Some(owner) if owner.until > now => return Ok(Claim::Busy),
                 _ => {}
             }
-            claimed.published = entry.published;
-            if let Written::Yes(tag) = self.replace(key, &tag, &claimed).await? {
-                return Ok(ours(tag, claimed.published));
+            let taken = claimed(entry.published);
+            if let Written::Yes(tag) = self.store.replace(key, &tag, &taken).await? {
+                return Ok(ours(tag, taken.published));
             }
-            claimed.published = Vec::new();
         }
         Ok(Claim::Busy)
     }
@@ -196,6 +207,7 @@ impl<S: LedgerStore> Ledger<S> {
         at: Timestamp,
         archive: Archive,
     ) -> Result<Recorded, LedgerError> {
+        let _request = self.publishing.acquire().await;
         let publication = Publication {
             topic: self.topic.clone(),
             message_id: message_id.to_owned(),
@@ -208,13 +220,14 @@ impl<S: LedgerStore> Ledger<S> {
         };
         entry.published.push(publication.clone());
         let mut tag = ticket.tag.clone();
-        for _ in 0..WRITE_TRIES {
-            if let Written::Yes(_) = self.replace(&ticket.key, &tag, &entry).await? {
+        for attempt in 0..WRITE_TRIES {
+            wait_for_others(attempt).await;
+            if let Written::Yes(_) = self.store.replace(&ticket.key, &tag, &entry).await? {
                 return Ok(Recorded::Yes);
             }
-            let Some(current) = self.read(&ticket.key).await? else {
+            let Some(current) = self.store.read(&ticket.key).await? else {
                 // Somebody has deleted it.
-                if let Written::Yes(_) = self.create(&ticket.key, &entry).await? {
+                if let Written::Yes(_) = self.store.create(&ticket.key, &entry).await? {
                     return Ok(Recorded::Yes);
                 }
                 continue;
@@ -236,35 +249,33 @@ impl<S: LedgerStore> Ledger<S> {
         })
     }
 
-    /// Gives a claim up, for another try may succeed.
+    /// Gives a claim up, for another try may succeed: it runs out at once.
     pub async fn release(&self, ticket: &Ticket) -> Result<(), LedgerError> {
+        let _request = self.publishing.acquire().await;
+        // With its nonce it is a version that never was before.
         let released = Entry {
-            claim: None,
+            claim: Some(Holder {
+                nonce: ticket.holder.nonce.clone(),
+                until: Timestamp::UNIX_EPOCH,
+            }),
             published: ticket.published.clone(),
         };
         // A conflict means that somebody else has taken over: then it is theirs.
-        self.replace(&ticket.key, &ticket.tag, &released)
+        self.store
+            .replace(&ticket.key, &ticket.tag, &released)
             .await
             .map(|_| ())
     }
+}
 
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
-        let _request = self.requests.acquire().await;
-        self.store.read(key).await
-    }
-
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        let _request = self.requests.acquire().await;
-        self.store.create(key, entry).await
-    }
-
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        let _request = self.requests.acquire().await;
-        self.store.replace(key, tag, entry).await
+/// Waits a little before a further attempt, while others write.
+async fn wait_for_others(attempt: usize) {
+    if attempt > 0 {
+        tokio::time::sleep(WRITE_WAIT * u32::try_from(attempt).unwrap_or(1)).await;
     }
 }
 
-/// The ledger's key of a record: its date and event id, or a hash where that id can't be a name.
+/// The name of a record's entry: its date and event id, or a hash where that id can't be a name.
 pub fn record_key(record: &Record) -> String {
     let date = record.event_time().map_or_else(
         || "undated".to_owned(),
@@ -277,8 +288,9 @@ pub fn record_key(record: &Record) -> String {
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     match record.event_id().filter(is_name) {
-        Some(id) => format!("{date}/{id}"),
-        None => format!("{date}/hash-{}", content_hash(record)),
+        Some(id) => format!("{date}/{id}.json"),
+        // An underscore, which no usable event id has.
+        None => format!("{date}/hash_{}.json", content_hash(record)),
     }
 }
 

@@ -72,11 +72,11 @@ pub(super) fn out_of_time(object: &ObjectRef) -> Failure {
     }
 }
 
-pub(super) fn ledger_busy(object: &ObjectRef, records: usize) -> Failure {
+pub(super) fn ledger_busy(object: &ObjectRef) -> Failure {
     Failure {
         error_type: ErrorType::LedgerBusy,
         message: format!(
-            "{}: another invocation is alerting on {records} of its records",
+            "{}: another invocation is alerting on some of its records",
             shown(object)
         ),
     }

@@ -79,6 +79,8 @@ where
         held_bytes: 0,
         sent_parts: HashMap::new(),
         busy: Vec::new(),
+        busy_bytes: 0,
+        met_duplicates: false,
         unwatched: BTreeMap::new(),
         expired_filters: BTreeSet::new(),
         failed_with: BTreeSet::new(),
@@ -106,6 +108,9 @@ struct ObjectWork<'a, S, A, L, C> {
     /// Findings on whose records another claim lives: they are looked at again when all others
     /// are sent, so that no two objects wait for each other.
     busy: Vec<Finding>,
+    busy_bytes: usize,
+    /// Whether the ledger knew some of the records.
+    met_duplicates: bool,
     /// Events that nobody watches, and how often each came.
     unwatched: BTreeMap<String, u64>,
     /// Filters that would have suppressed a finding, had they not expired.
@@ -273,6 +278,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             file_account: self.file_account.as_deref(),
             invocation: self.invocation,
             time: self.time,
+            met_duplicates: self.met_duplicates,
         }
     }
 
@@ -281,7 +287,18 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         for failure in sent.failures {
             self.fail(failure);
         }
-        self.busy.extend(sent.busy);
+        self.met_duplicates |= sent.met_duplicates;
+        for finding in sent.busy {
+            let bytes = finding.record.memory_bytes();
+            if self.busy_bytes + bytes > HELD_BYTES {
+                // Too many to wait for: they come again with the object.
+                self.outcome.report.failed_findings += 1;
+                self.fail(failure::ledger_busy(self.object()));
+            } else {
+                self.busy_bytes += bytes;
+                self.busy.push(finding);
+            }
+        }
     }
 
     /// Sends every group that is held.
@@ -295,7 +312,12 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             .buffered(CONCURRENT_GROUPS)
             .collect()
             .await;
-        for sent in all {
+        for (key, sent) in keys.into_iter().zip(all) {
+            let parts = self.sent_parts.get(&key).copied().unwrap_or(0) + sent.parts;
+            // A busy finding that follows a lone message is a message of its own.
+            if parts > 1 {
+                self.note_parts(key, parts);
+            }
             self.add(sent);
         }
     }
@@ -308,6 +330,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             if self.busy.is_empty() || before(self.time.send_until(), now, wait).await.is_none() {
                 break;
             }
+            self.busy_bytes = 0;
             for finding in std::mem::take(&mut self.busy) {
                 self.hold(finding).await;
             }
@@ -315,11 +338,11 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         }
         if !self.busy.is_empty() {
             self.outcome.report.failed_findings += self.busy.len() as u64;
-            self.fail(failure::ledger_busy(self.object(), self.busy.len()));
+            self.fail(failure::ledger_busy(self.object()));
         }
     }
 
-    /// Notes a failure: the first one is told, and the first of each kind is logged.
+    /// Notes a failure: one is told, and the first of each kind is logged.
     fn fail(&mut self, failure: Failure) {
         if self.failed_with.insert(failure.error_type) {
             tracing::error!(
@@ -329,7 +352,13 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
                 "object failed"
             );
         }
-        self.outcome.failure.get_or_insert(failure);
+        // One that another try may mend must not hide behind one that it can't.
+        let told = self.outcome.failure.as_ref();
+        if told
+            .is_none_or(|told| failure.error_type.is_retryable() && !told.error_type.is_retryable())
+        {
+            self.outcome.failure = Some(failure);
+        }
     }
 
     fn finish(&mut self, read: ReadEnd) {

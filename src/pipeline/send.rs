@@ -1,6 +1,9 @@
 //! From the findings of one group to accepted alerts: claim, compose, publish, record.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, btree_map},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 
@@ -20,7 +23,13 @@ use crate::{
 use jiff::Timestamp;
 
 /// Entries of one group that are written at the same time.
-const CONCURRENT_ENTRIES: usize = 16;
+const CONCURRENT_ENTRIES: usize = 32;
+/// How long the ledger is left alone after each failure to record an accepted alert.
+const RECORD_WAITS: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 
 /// Sends the alerts of one object.
 pub(super) struct Sender<'a, S, A, L, C> {
@@ -29,6 +38,8 @@ pub(super) struct Sender<'a, S, A, L, C> {
     pub(super) file_account: Option<&'a str>,
     pub(super) invocation: &'a str,
     pub(super) time: &'a TimeLeft,
+    /// Whether records of this object have alerted before: then others probably have, too.
+    pub(super) met_duplicates: bool,
 }
 
 /// What became of a group's findings.
@@ -38,6 +49,8 @@ pub(super) struct Sent {
     pub(super) failures: Vec<Failure>,
     /// Findings on whose records another claim lives.
     pub(super) busy: Vec<Finding>,
+    /// Whether the ledger knew one of the records.
+    pub(super) met_duplicates: bool,
     /// Messages that the group came to.
     pub(super) parts: usize,
 }
@@ -90,21 +103,25 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
     async fn claim(&self, findings: Vec<Finding>, sent: &mut Sent) -> Vec<(Finding, Ticket)> {
         let mut by_key: BTreeMap<String, Finding> = BTreeMap::new();
         for finding in findings {
-            if by_key
-                .insert(record_key(&finding.record), finding)
-                .is_some()
-            {
-                sent.report.duplicate += 1;
+            match by_key.entry(record_key(&finding.record)) {
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(finding);
+                }
+                // Of two that claim to be the same, the graver one alerts.
+                btree_map::Entry::Occupied(mut place) => {
+                    if alert::order(&finding, place.get()).is_lt() {
+                        place.insert(finding);
+                    }
+                    sent.report.duplicate += 1;
+                }
             }
         }
         let claims: Vec<_> = stream::iter(by_key)
             .map(|(key, finding)| async move {
                 let now = self.now();
                 let until = self.time.claim_until(now);
-                let claim = self
-                    .pipeline
-                    .ledger
-                    .claim(&key, self.invocation, now, until);
+                let ledger = &self.pipeline.ledger;
+                let claim = ledger.claim(&key, self.invocation, self.met_duplicates, now, until);
                 (finding, before(self.time.send_until(), now, claim).await)
             })
             .buffer_unordered(CONCURRENT_ENTRIES)
@@ -114,7 +131,10 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         for (finding, claim) in claims {
             match claim {
                 Some(Ok(Claim::Ours(ticket))) => claimed.push((finding, ticket)),
-                Some(Ok(Claim::Duplicate)) => sent.report.duplicate += 1,
+                Some(Ok(Claim::Duplicate)) => {
+                    sent.report.duplicate += 1;
+                    sent.met_duplicates = true;
+                }
                 Some(Ok(Claim::Busy)) => sent.busy.push(finding),
                 Some(Err(error)) => sent.fail(1, failure::of_ledger(self.object, &error)),
                 None => sent.fail(1, failure::out_of_time(self.object)),
@@ -184,10 +204,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
                 },
             };
             async move {
-                let written = self
-                    .pipeline
-                    .ledger
-                    .publish(ticket, message_id, at, archive);
+                let written = self.write(ticket, message_id, at, archive);
                 before(self.time.end(), self.now(), written)
                     .await
                     .unwrap_or_else(|| Err(cut_off(ticket)))
@@ -201,6 +218,25 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         for recorded in all {
             self.note(recorded, sent);
         }
+    }
+
+    /// Writes one entry. Each failure that another try can mend would be a second alert.
+    async fn write(
+        &self,
+        ticket: &Ticket,
+        message_id: &str,
+        at: Timestamp,
+        archive: Archive,
+    ) -> Result<Recorded, LedgerError> {
+        let ledger = &self.pipeline.ledger;
+        for wait in RECORD_WAITS {
+            let archive = archive.clone();
+            if let Ok(recorded) = ledger.publish(ticket, message_id, at, archive).await {
+                return Ok(recorded);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        ledger.publish(ticket, message_id, at, archive).await
     }
 
     fn note(&self, recorded: Result<Recorded, LedgerError>, sent: &mut Sent) {

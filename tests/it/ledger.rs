@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::support::{TOPIC, block_on, now, record};
 
-const KEY: &str = "2026/03/02/e";
+const KEY: &str = "2026/03/02/e.json";
 const OTHER_TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:others";
 
 fn in_a_minute() -> Timestamp {
@@ -96,7 +96,7 @@ impl Shared {
         self.invocations.set(self.invocations.get() + 1);
         let invocation = format!("invocation-{}", self.invocations.get());
         let until = at + SignedDuration::from_secs(65);
-        block_on(self.ledger().claim(KEY, &invocation, at, until)).unwrap()
+        block_on(self.ledger().claim(KEY, &invocation, false, at, until)).unwrap()
     }
 
     fn ticket(&self, at: Timestamp) -> Ticket {
@@ -139,13 +139,22 @@ fn a_claim_costs_one_request_its_alert_one_more_and_a_duplicate_two() {
     assert_eq!(shared.requests.get(), 2);
     shared.claim(now());
     assert_eq!(shared.requests.get(), 4);
+    // One request where a duplicate is expected, and never a wrong answer.
+    let claim = |key| {
+        let ledger = shared.ledger();
+        block_on(ledger.claim(key, "i", true, now(), in_a_minute())).unwrap()
+    };
+    assert_eq!(claim(KEY), Claim::Duplicate);
+    assert_eq!(shared.requests.get(), 5);
+    ours(claim("new"));
+    assert_eq!(shared.requests.get(), 7);
 }
 
 #[test]
 fn a_living_claim_is_neither_ours_nor_done_not_even_for_the_same_invocation() {
     let shared = Shared::default();
     let ledger = shared.ledger();
-    let claim = |at| block_on(ledger.claim(KEY, "same", at, in_a_minute())).unwrap();
+    let claim = |at| block_on(ledger.claim(KEY, "same", false, at, in_a_minute())).unwrap();
     ours(claim(now()));
     assert_eq!(claim(now()), Claim::Busy);
     let last = in_a_minute() - SignedDuration::from_nanos(1);
@@ -192,7 +201,11 @@ fn a_released_claim_is_anybodys_and_releasing_what_others_hold_does_nothing() {
     let shared = Shared::default();
     let ticket = shared.ticket(now());
     block_on(shared.ledger().release(&ticket)).unwrap();
+    // Each version differs from all before, for S3 tells them apart by their content.
+    let nonce = |entry: Entry| entry.claim.unwrap().nonce;
+    let first = nonce(shared.entry());
     let next = shared.ticket(now());
+    assert_ne!(first, nonce(shared.entry()));
     block_on(shared.ledger().release(&ticket)).unwrap();
     assert_eq!(shared.claim(now()), Claim::Busy);
     shared.publish(&next, "m").unwrap();
@@ -206,7 +219,7 @@ fn each_topic_has_its_own_alert() {
     let ticket = shared.ticket(now());
     shared.publish(&ticket, "here").unwrap();
     let other = Ledger::new(&shared, OTHER_TOPIC);
-    let claim = || ours(block_on(other.claim(KEY, "i", now(), in_a_minute())).unwrap());
+    let claim = || ours(block_on(other.claim(KEY, "i", false, now(), in_a_minute())).unwrap());
     let ticket = claim();
     block_on(other.release(&ticket)).unwrap();
     assert_eq!(shared.claim(now()), Claim::Duplicate);
@@ -236,6 +249,7 @@ fn an_alert_recorded_late_keeps_what_other_topics_have_recorded_meanwhile() {
         block_on(other.claim(
             KEY,
             "i",
+            false,
             in_a_minute(),
             in_a_minute() + SignedDuration::from_secs(1),
         ))
@@ -253,7 +267,7 @@ fn errors_of_the_store_are_passed_on() {
     shared.broken.set(true);
     assert!(shared.publish(&ticket, "m").is_err());
     assert!(block_on(shared.ledger().release(&ticket)).is_err());
-    let claim = block_on(shared.ledger().claim("k", "i", now(), in_a_minute()));
+    let claim = block_on(shared.ledger().claim("k", "i", false, now(), in_a_minute()));
     assert_eq!(claim.unwrap_err().to_string(), "ledger: out of order");
 }
 
@@ -283,12 +297,12 @@ fn who_is_never_fast_enough_gives_up() {
     let ticket = shared.ticket(now());
     for entry in [None, Some(Entry::default())] {
         let ledger = Ledger::new(Contended(entry), TOPIC);
-        let claim = block_on(ledger.claim(KEY, "i", now(), in_a_minute()));
+        let claim = block_on(ledger.claim(KEY, "i", false, now(), in_a_minute()));
         assert_eq!(claim, Ok(Claim::Busy));
         let error = block_on(ledger.publish(&ticket, "m", now(), archive())).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ledger: others keep writing 2026/03/02/e"
+            "ledger: others keep writing 2026/03/02/e.json"
         );
     }
 }
@@ -337,22 +351,22 @@ fn keys_are_date_and_event_id_or_a_hash() {
     let at = "2026-03-02T16:44:04Z";
     assert_eq!(
         key(json!({"eventTime": at, "eventID": "5923c499-063e"})),
-        "2026/03/02/5923c499-063e"
+        "2026/03/02/5923c499-063e.json"
     );
     assert_eq!(
         key(json!({"eventID": "5923c499-063e"})),
-        "undated/5923c499-063e"
+        "undated/5923c499-063e.json"
     );
     let longest = "x".repeat(64);
     assert_eq!(
         key(json!({"eventID": longest})),
-        format!("undated/{longest}")
+        format!("undated/{longest}.json")
     );
     let too_long = key(json!({"eventID": "x".repeat(65)}));
-    assert!(too_long.starts_with("undated/hash-"), "{too_long}");
+    assert!(too_long.starts_with("undated/hash_"), "{too_long}");
     let odd = key(json!({"eventTime": at, "eventID": "../../x"}));
-    assert!(odd.starts_with("2026/03/02/hash-"), "{odd}");
-    assert_eq!(odd.len(), "2026/03/02/hash-".len() + 32);
+    assert!(odd.starts_with("2026/03/02/hash_"), "{odd}");
+    assert_eq!(odd.len(), "2026/03/02/hash_.json".len() + 32);
     let first = key(json!({"a": 1, "b": 2}));
     assert_eq!(first, key(json!({"b": 2, "a": 1})));
     assert_ne!(first, key(json!({"a": 1, "b": 3})));

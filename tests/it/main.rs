@@ -21,6 +21,7 @@ mod pipeline;
 mod proxy;
 mod rules;
 mod scan;
+mod scan_edges;
 mod simulation;
 mod support;
 mod tidy;

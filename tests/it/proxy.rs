@@ -50,7 +50,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Whether the service may have done what it was asked to, and nobody was told.
+    /// Whether the service does what it is asked to.
+    pub(crate) fn reaches_service(&self) -> bool {
+        !matches!(self, Self::Answer(..) | Self::ResetBefore)
+    }
+
+    /// Whether it does so and nobody may be told: who is answered late may have stopped listening.
     pub(crate) fn loses_answer(&self) -> bool {
         matches!(self, Self::ResetAfter | Self::Cut | Self::Slow(_))
     }

@@ -94,7 +94,7 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
     }
     if schedules >= SCHEDULES {
         // The schedules must reach what they are meant to try.
-        assert!(sum.crashes > schedules && sum.excused > 0, "{rates}");
+        assert!(sum.crashes * 2 > schedules && sum.excused > 0, "{rates}");
         assert!(
             sum.duplicates > schedules && sum.failures > schedules,
             "{rates}"
@@ -140,7 +140,7 @@ fn every_broken_rule_of_the_ledger_is_found_out() {
         (Broken::TakesOverTheLiving, "twice"),
         (Broken::ReplacesAnyVersion, "twice"),
         (Broken::CreatesOverOthers, "twice"),
-        (Broken::NeverRecords, "twice"),
+        (Broken::NeverRecords, "nothing says"),
         (Broken::TakesBusyForDone, "lost"),
         (Broken::PublishesBeforeSending, "lost"),
     ] {

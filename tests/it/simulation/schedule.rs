@@ -19,7 +19,10 @@ use billing_watch::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::{task::LocalSet, time::sleep};
+use tokio::{
+    task::LocalSet,
+    time::{Instant, sleep},
+};
 
 use super::world::{Broken, Reach, World, entry_key, event_id, records_named};
 use crate::support::{
@@ -254,13 +257,21 @@ impl Schedule {
         let crash = world.is_troubled() && world.chance(self.crash_rate);
         let polls = match world.only_crash {
             Some(polls) if invocation == 1 => polls,
-            None if crash => world.number(1..=40),
+            // Early deaths are as likely as late ones, of however many polls.
+            None if crash => world.number(1..=1 << world.number(1..=8)),
             _ => u64::MAX,
         };
         let named = Invocation {
             id: format!("invocation-{invocation}"),
             deadline,
         };
+        if let Some(timeout) = timeout {
+            let mut deadlines = world.deadlines.borrow_mut();
+            deadlines.insert(invocation, Instant::now() + timeout);
+            if timeout >= Duration::from_mins(1) {
+                world.long_timeouts.borrow_mut().insert(invocation);
+            }
+        }
         let handling = Mortal {
             world,
             invocation,
@@ -268,7 +279,13 @@ impl Schedule {
             work: Box::pin(pipeline.handle(&envelope, &named)),
         };
         let handled = match timeout {
-            Some(timeout) => tokio::time::timeout(timeout, handling).await.ok().flatten(),
+            Some(timeout) => {
+                let handled = tokio::time::timeout(timeout, handling).await;
+                if handled.is_err() {
+                    world.violate(format!("invocation {invocation} ran into its deadline"));
+                }
+                handled.ok().flatten()
+            }
             None => handling.await,
         };
         world.running.set(invocation);
@@ -423,7 +440,14 @@ impl<F: Future> Future for Mortal<'_, F> {
 
 /// Log files that share records, with others among them that must not alert.
 fn make_files(world: &World) -> Vec<File> {
-    let records = usize::try_from(world.number(1..=6)).unwrap();
+    // Now and then more than a scan holds at a time, or than the ledger serves at a time.
+    let (most, padding) = match world.number(0..=99) {
+        0 => (12, 150_000),
+        1..=3 => (60, 0),
+        _ => (6, 0),
+    };
+    let padding = json!({"requestParameters": {"city": "x".repeat(padding)}});
+    let records = usize::try_from(world.number(1..=most)).unwrap();
     let count = world.number(1..=4);
     let role = json!({"userIdentity": finance_role()});
     (0..count)
@@ -435,11 +459,14 @@ fn make_files(world: &World) -> Vec<File> {
                 if !world.chance(0.6) {
                     continue;
                 }
-                let one = if index % 2 == 0 {
+                let mut one = if index % 2 == 0 {
                     record("CloseAccount", &id)
                 } else {
                     record_with("SetContactAddress", &id, role.clone())
                 };
+                if most == 12 {
+                    one["requestParameters"] = padding["requestParameters"].clone();
+                }
                 if world.chance(0.3) {
                     body.push(one.clone());
                 }

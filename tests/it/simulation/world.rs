@@ -87,6 +87,10 @@ pub(super) struct World {
     pub(super) entries: RefCell<BTreeMap<String, (Entry, u64)>>,
     versions: Cell<u64>,
     pub(super) accepted: RefCell<Vec<Accepted>>,
+    /// When each invocation will be cut off.
+    pub(super) deadlines: RefCell<BTreeMap<usize, Instant>>,
+    /// Invocations with time enough for all that is kept in reserve.
+    pub(super) long_timeouts: RefCell<BTreeSet<usize>>,
     /// The invocation whose code is running.
     pub(super) running: Cell<usize>,
     pub(super) violations: RefCell<Vec<String>>,
@@ -110,6 +114,8 @@ impl World {
             entries: RefCell::default(),
             versions: Cell::new(0),
             accepted: RefCell::default(),
+            deadlines: RefCell::default(),
+            long_timeouts: RefCell::default(),
             running: Cell::new(0),
             violations: RefCell::default(),
             trace: traced.then(RefCell::default),
@@ -262,8 +268,22 @@ impl World {
         Written::Yes(version.to_string())
     }
 
-    /// A request about one entry; faults after an alert on its record was accepted may excuse a
-    /// second alert.
+    fn has_long_timeout(&self) -> bool {
+        self.long_timeouts.borrow().contains(&self.running.get())
+    }
+
+    /// How long the running invocation has to go.
+    fn time_left(&self) -> Duration {
+        let deadlines = self.deadlines.borrow();
+        deadlines
+            .get(&self.running.get())
+            .map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            })
+    }
+
+    /// A request about one entry. Only a publication that never took effect may excuse a second
+    /// alert: all else the function has to cope with.
     async fn ledger_request<T: 'static>(
         self: &Rc<Self>,
         verb: &'static str,
@@ -272,7 +292,7 @@ impl World {
     ) -> Result<T, LedgerError> {
         let fate = self.fate();
         self.note(|| format!("{verb} {key}: {fate:?}"));
-        if fate != Fate::Good {
+        if verb == "publish" && matches!(fate, Fate::Refused | Fate::Lost | Fate::Late) {
             let record = record_of(key);
             for accepted in self.accepted.borrow_mut().iter_mut() {
                 if accepted.invocation == self.running.get() && accepted.records.contains(&record) {
@@ -289,7 +309,7 @@ impl World {
 
 /// The ledger's key of a record of this world.
 pub(super) fn entry_key(record: usize) -> String {
-    format!("2026/03/02/{}", event_id(record))
+    format!("2026/03/02/{}.json", event_id(record))
 }
 
 pub(super) fn event_id(record: usize) -> String {
@@ -367,6 +387,13 @@ impl AlertSink for Reach {
         let invocation = world.running.get();
         let records = records_named(&alert.text);
         world.note(|| format!("publish {records:?}: {fate:?}"));
+        let left = world.time_left();
+        // With half a minute or more, room is kept for the slowest answers of SNS and the ledger.
+        if left < 2 * REQUEST_TIME && world.has_long_timeout() {
+            world.violate(format!(
+                "an alert on {records:?} is begun with {left:?} to go"
+            ));
+        }
         let named = records.clone();
         let accept = move |world: &World| {
             let mut accepted = world.accepted.borrow_mut();
@@ -386,8 +413,8 @@ impl AlertSink for Reach {
                 let mut all = world.accepted.borrow_mut();
                 for accepted in all.iter_mut().filter(|one| one.message_id == message_id) {
                     accepted.answered = true;
-                    // An answer that took seconds may leave no time to record it.
-                    if fate == Fate::Slow {
+                    // An answer that took seconds may leave too little time to record it.
+                    if world.time_left() < REQUEST_TIME {
                         accepted.unrecordable.clone_from(&records);
                     }
                 }
@@ -435,8 +462,12 @@ impl LedgerStore for Reach {
         if self.0.broken == Broken::NeverRecords && entry.claim.is_none() {
             return Ok(Written::Yes(tag));
         }
+        let verb = match &entry.claim {
+            Some(_) => "replace",
+            None => "publish",
+        };
         let write = move |world: &World| world.write(&name, Some(&tag), &entry);
-        self.0.ledger_request("replace", key, write).await
+        self.0.ledger_request(verb, key, write).await
     }
 }
 
