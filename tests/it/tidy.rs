@@ -161,7 +161,7 @@ fn the_operations_guide_explains_every_failure() {
             true => "yes",
             false => "no",
         };
-        assert_eq!(again, expected, "{error_type}");
+        assert_eq!(again.split(',').next(), Some(expected), "{error_type}");
     }
 }
 
