@@ -1,12 +1,12 @@
 //! The scan at its edges, where generated files seldom come: the longest spelling of a source, the
 //! exact limits, a place in an error, depth beyond reason.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use billing_watch::cloudtrail::{ScanError, ScanLimits, Sources};
+use billing_watch::cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step};
 use serde_json::Value;
 
-use crate::support::{CONSOLE, record, run_scan, scan_both};
+use crate::support::{CONSOLE, gzip, record, run_scan, scan_both};
 
 fn console() -> Sources {
     Sources::only([CONSOLE])
@@ -109,9 +109,62 @@ fn depth_beyond_reason_hides_no_sibling() {
             "]".repeat(depth)
         );
         let file = format!(r#"{{"Records":[{deep},{sibling}]}}"#);
-        let sources = std::sync::Arc::new(console());
-        let scan = billing_watch::cloudtrail::Scan::new(sources, ScanLimits::default());
+        let sources = Arc::new(console());
+        let scan = Scan::new(sources, ScanLimits::default());
         let scanned = run_scan(scan, file.as_bytes(), &[60_000]);
         assert_eq!((scanned.records.len(), scanned.end), (1, Ok(())), "{depth}");
+    }
+}
+
+#[test]
+fn not_one_byte_beyond_the_cap_is_counted() {
+    let text = format!(r#"{{"Records":[{}]}}"#, record("CloseAccount", "a"));
+    for expanded_bytes in [1, 40, text.len() as u64 - 1] {
+        for body in [text.clone().into_bytes(), gzip(text.as_bytes())] {
+            let limits = ScanLimits {
+                expanded_bytes,
+                ..ScanLimits::default()
+            };
+            let mut scan = Scan::new(Arc::new(console()), limits);
+            scan.feed(body.into());
+            let end = loop {
+                match scan.next_step() {
+                    Ok(Step::NeedInput) => scan.end_of_input(),
+                    Ok(Step::Record(_)) => {}
+                    Ok(Step::Done) => panic!("the cap was not kept"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(
+                end,
+                ScanError::OverCap {
+                    cap: expanded_bytes
+                }
+            );
+            assert_eq!(scan.expanded_bytes(), expanded_bytes);
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_gzip_member_is_no_part_of_it_wherever_it_is_cut() {
+    let text = format!(r#"{{"Records":[{}]}}"#, record("CloseAccount", "a"));
+    let good = gzip(text.as_bytes());
+    let mut trailed = good.clone();
+    trailed.extend(b"xy");
+    let mut corrupt = good.clone();
+    let checksum = corrupt.len() - 6;
+    corrupt[checksum] ^= 1;
+    for (body, end) in [
+        (&good, Ok(())),
+        (&trailed, Err(ScanError::TrailingBytes)),
+        (&corrupt, Err(ScanError::CorruptGzip)),
+    ] {
+        for size in 1..body.len() {
+            let scanned = scan_both(body, &console(), ScanLimits::default(), &[size]);
+            assert_eq!(scanned.end, end, "in pieces of {size}");
+        }
+        let scanned = scan_both(body, &console(), ScanLimits::default(), &[good.len(), 1]);
+        assert_eq!(scanned.end, end);
     }
 }
