@@ -307,3 +307,16 @@ fn a_wrong_environment_stops_the_start_with_all_its_problems() {
         "{error}"
     );
 }
+
+#[test]
+fn the_removal_of_a_log_file_is_worth_a_warning() {
+    let aws = Aws::new("removal");
+    let mut event = s3_event(&aws, &[&log_key("Abcdefgh12345678")]);
+    event["Records"][0]["eventName"] = json!("ObjectRemoved:Delete");
+    let function = Function::start(&aws, &[]);
+    assert_eq!(function.invoke(&event).response()["Skipped"], 1);
+    let lines = function.stop();
+    assert!(lines.iter().any(|line| line["level"] == "WARN"
+        && line["message"] == "a log file was removed"
+        && line["event"] == "ObjectRemoved:Delete"));
+}

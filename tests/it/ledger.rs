@@ -308,6 +308,29 @@ fn who_is_never_fast_enough_gives_up() {
 }
 
 #[test]
+fn only_a_forestalled_write_waits_and_longer_each_time() {
+    let waited = |entry: Entry| {
+        let ledger = Ledger::new(Contended(Some(entry)), TOPIC);
+        block_on(async {
+            let start = tokio::time::Instant::now();
+            let claim = ledger.claim(KEY, "i", false, now(), in_a_minute()).await;
+            assert_eq!(claim, Ok(Claim::Busy));
+            start.elapsed().as_millis()
+        })
+    };
+    let others = waited(Entry::default());
+    assert!((180..190).contains(&others), "30, 60 and 90 ms: {others}");
+    let living = Entry {
+        claim: Some(Holder {
+            nonce: "other".to_owned(),
+            until: in_a_minute(),
+        }),
+        ..Entry::default()
+    };
+    assert_eq!(waited(living), 0);
+}
+
+#[test]
 fn what_is_not_understood_is_no_entry() {
     let claimed = Entry {
         claim: Some(Holder {

@@ -469,3 +469,46 @@ fn the_metrics_line_has_the_reports_own_names() {
         (&json!("watch"), &json!(1))
     );
 }
+
+#[test]
+fn what_was_fetched_and_what_was_not_understood_is_counted() {
+    let key = log_key("Abcdefgh12345678");
+    let body = gzip_log(&[record("CloseAccount", "e")]);
+    let bytes = body.len() as u64;
+    let mut bench = Bench::new().with_object(&key, body);
+    let message = |id: &str, body: String| json!({"eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:q", "messageId": id, "body": body});
+    let payload = json!({"Records": [
+        message("good", s3_event(&[&key]).to_string()),
+        message("odd", "{\"a\": 1}".to_owned()),
+        message("odder", "[]".to_owned()),
+    ]});
+    let (report, reply) = run_envelope(&bench.pipeline(), &payload);
+    assert_eq!((report.fetched_bytes, report.envelope_problems), (bytes, 2));
+    assert_eq!(
+        reply.unwrap()["batchItemFailures"],
+        json!([{"itemIdentifier": "odd"}, {"itemIdentifier": "odder"}])
+    );
+}
+
+#[test]
+fn a_file_over_the_cap_is_told_from_a_broken_one() {
+    let key = log_key("Abcdefgh12345678");
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    bench.settings.limits.expanded_bytes = 100;
+    let error = bench.run(&[&key]).reply.unwrap_err();
+    assert_eq!(error.error_type, ErrorType::ObjectTooLarge);
+}
+
+#[test]
+fn of_two_copies_of_a_record_the_graver_one_alerts() {
+    let key = log_key("Abcdefgh12345678");
+    let grave = record("CloseAccount", "same-id");
+    let light = record("SetContactAddress", "same-id");
+    for records in [[grave.clone(), light.clone()], [light, grave]] {
+        let ran = Bench::new()
+            .with_object(&key, gzip_log(&records))
+            .run(&[&key]);
+        assert_eq!((ran.report.published, ran.report.duplicate), (1, 1));
+        assert!(ran.alerts[0].subject.starts_with("[CRITICAL]"));
+    }
+}

@@ -441,9 +441,9 @@ impl<F: Future> Future for Mortal<'_, F> {
 /// Log files that share records, with others among them that must not alert.
 fn make_files(world: &World) -> Vec<File> {
     // Now and then more than a scan holds at a time, or than the ledger serves at a time.
-    let (most, padding) = match world.number(0..=99) {
+    let (most, padding) = match world.number(0..=999) {
         0 => (12, 150_000),
-        1..=3 => (60, 0),
+        1..=5 => (60, 0),
         _ => (6, 0),
     };
     let padding = json!({"requestParameters": {"city": "x".repeat(padding)}});
