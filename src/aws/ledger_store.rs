@@ -7,7 +7,10 @@ use aws_sdk_s3::{
 };
 
 use super::{chain, told};
-use crate::ledger::{Entry, LedgerError, LedgerStore, MemoryLedger, Tagged, Written};
+use crate::{
+    ledger::{Entry, LedgerError, LedgerStore, MemoryLedger, Tagged, Written},
+    pipeline::REQUEST_TIME,
+};
 
 /// Largest object that may be an entry; an alert of SNS's largest size fits in, each byte escaped.
 const ENTRY_BYTES: i64 = 2 << 20;
@@ -57,6 +60,26 @@ impl LedgerStore for FunctionLedger {
 
 impl LedgerStore for S3Ledger {
     async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+        // The SDK's own limit ends at the head of the response.
+        let read = tokio::time::timeout(REQUEST_TIME, self.get(key)).await;
+        read.unwrap_or_else(|_| {
+            Err(LedgerError {
+                message: format!("s3://{}/{key} is too slow to read", self.bucket),
+            })
+        })
+    }
+
+    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        self.put(key, None, entry).await
+    }
+
+    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        self.put(key, Some(tag), entry).await
+    }
+}
+
+impl S3Ledger {
+    async fn get(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
         let answer = self
             .client
             .get_object()
@@ -97,16 +120,6 @@ impl LedgerStore for S3Ledger {
         Ok(Some(Tagged { entry, tag }))
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        self.put(key, None, entry).await
-    }
-
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        self.put(key, Some(tag), entry).await
-    }
-}
-
-impl S3Ledger {
     async fn put(
         &self,
         key: &str,

@@ -26,11 +26,12 @@ use crate::cloudtrail::Record;
 
 /// Longest event id that is used as it is.
 const EVENT_ID_CHARACTERS: usize = 64;
-/// How often a write is tried again when others write between read and write.
+/// How often a write is tried in all, when others write between read and write.
 const WRITE_TRIES: usize = 4;
 /// How much longer each of these tries waits than the one before.
 const WRITE_WAIT: Duration = Duration::from_millis(30);
-/// Claims, and beside them publications, that are under way at the same time.
+/// Entries that are being claimed or given up, and beside them entries that are being marked
+/// published, at the same time.
 const CONCURRENT_REQUESTS: usize = 32;
 
 /// An entry with the tag of its version.
@@ -168,15 +169,21 @@ impl<S: LedgerStore> Ledger<S> {
             claim: Some(holder.clone()),
             published,
         };
+        let mut known = if likely_known {
+            self.store.read(key).await?
+        } else {
+            None
+        };
         for attempt in 0..WRITE_TRIES {
             wait_for_others(attempt).await;
-            if (attempt > 0 || !likely_known)
-                && let Written::Yes(tag) = self.store.create(key, &claimed(Vec::new())).await?
-            {
-                return Ok(ours(tag, Vec::new()));
+            if known.is_none() {
+                if let Written::Yes(tag) = self.store.create(key, &claimed(Vec::new())).await? {
+                    return Ok(ours(tag, Vec::new()));
+                }
+                known = self.store.read(key).await?;
             }
-            // Not there, or gone again between the two requests.
-            let Some(Tagged { entry, tag }) = self.store.read(key).await? else {
+            // Else gone again between the two requests.
+            let Some(Tagged { entry, tag }) = known.take() else {
                 continue;
             };
             if entry.on(&self.topic).is_some() {
@@ -198,8 +205,8 @@ impl<S: LedgerStore> Ledger<S> {
 
     /// Records that the topic has accepted the alert on a claimed record.
     ///
-    /// The record has alerted whatever became of the claim meanwhile, so this goes on until that is
-    /// written, or somebody else's alert is found written.
+    /// The record has alerted whatever became of the claim meanwhile, so this writes over whatever
+    /// stands there by now, but for somebody else's alert.
     pub async fn publish(
         &self,
         ticket: &Ticket,
@@ -251,7 +258,7 @@ impl<S: LedgerStore> Ledger<S> {
 
     /// Gives a claim up, for another try may succeed: it runs out at once.
     pub async fn release(&self, ticket: &Ticket) -> Result<(), LedgerError> {
-        let _request = self.publishing.acquire().await;
+        let _request = self.claiming.acquire().await;
         // With its nonce it is a version that never was before.
         let released = Entry {
             claim: Some(Holder {

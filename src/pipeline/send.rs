@@ -220,7 +220,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         }
     }
 
-    /// Writes one entry. Each failure that another try can mend would be a second alert.
+    /// Writes one entry. To give up would mean a second alert later, so a failure is tried again.
     async fn write(
         &self,
         ticket: &Ticket,

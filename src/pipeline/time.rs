@@ -1,5 +1,5 @@
 //! How an invocation spends the time it has: reading stops early enough for what was read to alert,
-//! and no alert is begun whose entry in the ledger could come too late.
+//! and no alert is begun without time for one slow answer of SNS and then one of the ledger.
 
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ impl TimeLeft {
         self.deadline.map(|deadline| deadline - self.send_reserve)
     }
 
-    /// Whether an alert on a record claimed until then can be sent and recorded while the claim
-    /// lives and its claimant too.
+    /// Whether an alert on a record claimed until then may be begun: while claim and claimant live,
+    /// there is time for a slow answer of SNS and then one of the ledger.
     pub(super) fn may_send(&self, now: Timestamp, claimed_until: Timestamp) -> bool {
         now < claimed_until - LEASE_MARGIN - self.send_reserve
     }

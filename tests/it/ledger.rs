@@ -140,14 +140,14 @@ fn a_claim_costs_one_request_its_alert_one_more_and_a_duplicate_two() {
     shared.claim(now());
     assert_eq!(shared.requests.get(), 4);
     // One request where a duplicate is expected, and never a wrong answer.
-    let claim = |key| {
-        let ledger = shared.ledger();
-        block_on(ledger.claim(key, "i", true, now(), in_a_minute())).unwrap()
-    };
+    let ledger = shared.ledger();
+    let claim = |key| block_on(ledger.claim(key, "i", true, now(), in_a_minute())).unwrap();
     assert_eq!(claim(KEY), Claim::Duplicate);
     assert_eq!(shared.requests.get(), 5);
     ours(claim("new"));
     assert_eq!(shared.requests.get(), 7);
+    assert_eq!(claim("new"), Claim::Busy);
+    assert_eq!(shared.requests.get(), 8);
 }
 
 #[test]

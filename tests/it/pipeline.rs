@@ -512,3 +512,47 @@ fn of_two_copies_of_a_record_the_graver_one_alerts() {
         assert!(ran.alerts[0].subject.starts_with("[CRITICAL]"));
     }
 }
+
+#[test]
+fn what_a_filter_leaves_alerts_if_its_level_suffices() {
+    let key = log_key("Abcdefgh12345678");
+    let closed = include_str!("../../rules/account-closed.yml");
+    let id = closed
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap();
+    let rule = |level: &str| RuleFile {
+        name: "rule.yml".to_owned(),
+        text: format!(
+            "title: Closed too\nid: 33333333-3333-4333-8333-333333333333\ndescription: d\n\
+             logsource: {{product: aws, service: cloudtrail}}\n\
+             detection:\n  selection:\n    eventSource: billingconsole.amazonaws.com\n    \
+             eventName: CloseAccount\n  condition: selection\nlevel: {level}\n"
+        ),
+    };
+    let filter = RuleFile {
+        name: "filter.yml".to_owned(),
+        text: format!(
+            "title: t\nid: 22222222-2222-4222-8222-222222222222\ndescription: d\n\
+             logsource: {{product: aws, service: cloudtrail}}\n\
+             filter:\n  rules: [{id}]\n  selection:\n    recipientAccountId: '111122223333'\n  \
+             condition: not selection\n"
+        ),
+    };
+    for (level, minimum, suppressed) in [
+        ("low", Level::Medium, 1),
+        ("medium", Level::Medium, 0),
+        ("high", Level::Medium, 0),
+    ] {
+        let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+        bench.settings.minimum_level = minimum;
+        bench.rules = vec![rule(level), filter.clone()];
+        let ran = bench.run(&[&key]);
+        assert_eq!(ran.report.suppressed, suppressed, "{level}");
+        assert_eq!(ran.alerts.len() as u64, 1 - suppressed, "{level}");
+    }
+    // A filter that concerns another rule leaves all as it is.
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    bench.rules = vec![rule("low")];
+    assert_eq!(bench.run(&[&key]).alerts.len(), 1);
+}
