@@ -27,17 +27,21 @@ const NEVER: Duration = Duration::from_hours(1);
 
 /// Objects, a topic and a ledger, each as slow as a test wants.
 #[derive(Default)]
-struct Slow {
+pub(crate) struct Slow {
     /// Bodies by key, with the time that each chunk takes.
     objects: BTreeMap<String, Vec<(Duration, Vec<u8>)>>,
     publishing: Duration,
     claiming: Duration,
+    /// Alerts that are refused before any is accepted.
+    pub(crate) refusals: RefCell<usize>,
+    /// Requests to the ledger.
+    pub(crate) requests: RefCell<usize>,
     ledger: MemoryLedger,
     opened: RefCell<usize>,
-    alerts: RefCell<Vec<Alert>>,
+    pub(crate) alerts: RefCell<Vec<Alert>>,
 }
 
-struct SlowBody(Vec<(Duration, Vec<u8>)>);
+pub(crate) struct SlowBody(Vec<(Duration, Vec<u8>)>);
 
 impl LogStore for &Slow {
     type Body = SlowBody;
@@ -63,6 +67,13 @@ impl LogBody for SlowBody {
 impl AlertSink for &Slow {
     async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
         sleep(self.publishing).await;
+        if *self.refusals.borrow() > 0 {
+            *self.refusals.borrow_mut() -= 1;
+            return Err(SinkError {
+                message: "no".to_owned(),
+                retryable: false,
+            });
+        }
         let mut alerts = self.alerts.borrow_mut();
         alerts.push(alert.clone());
         Ok(format!("message-{}", alerts.len()))
@@ -71,46 +82,49 @@ impl AlertSink for &Slow {
 
 impl LedgerStore for &Slow {
     async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+        *self.requests.borrow_mut() += 1;
         self.ledger.read(key).await
     }
 
     async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        *self.requests.borrow_mut() += 1;
         sleep(self.claiming).await;
         self.ledger.create(key, entry).await
     }
 
     async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+        *self.requests.borrow_mut() += 1;
         self.ledger.replace(key, tag, entry).await
     }
 }
 
 /// How an invocation went, and how many seconds it took.
-struct Went {
-    report: Report,
+pub(crate) struct Went {
+    pub(crate) report: Report,
     outcomes: Vec<DeliveryOutcome>,
     seconds: f64,
 }
 
 impl Went {
-    fn failures(&self) -> Vec<ErrorType> {
+    pub(crate) fn failures(&self) -> Vec<ErrorType> {
         let failures = self.outcomes.iter().flat_map(|outcome| &outcome.failures);
         failures.map(|failure| failure.error_type).collect()
     }
 }
 
 impl Slow {
-    fn with(mut self, key: &str, chunks: &[(Duration, Vec<u8>)]) -> Self {
+    pub(crate) fn with(mut self, key: &str, chunks: &[(Duration, Vec<u8>)]) -> Self {
         self.objects.insert(key.to_owned(), chunks.to_vec());
         self
     }
 
     /// Handles all objects with so many seconds to go, or any number.
-    fn handle(&self, seconds: Option<i64>) -> Went {
+    pub(crate) fn handle(&self, seconds: Option<i64>) -> Went {
         let keys: Vec<&str> = self.objects.keys().map(String::as_str).collect();
         self.handle_event(&s3_event(&keys), seconds)
     }
 
-    fn handle_event(&self, payload: &Value, seconds: Option<i64>) -> Went {
+    pub(crate) fn handle_event(&self, payload: &Value, seconds: Option<i64>) -> Went {
         block_on(async {
             let start = Instant::now();
             let settings = Settings {
@@ -139,10 +153,20 @@ impl Slow {
         })
     }
 
-    fn entry(&self, id: &str) -> Option<Entry> {
+    pub(crate) fn entry(&self, id: &str) -> Option<Entry> {
         let key = format!("2026/03/02/{id}.json");
         let tagged = block_on(self.ledger.read(&key)).unwrap()?;
         Some(tagged.entry)
+    }
+}
+
+impl Slow {
+    /// Lets somebody else hold the claim on a record for a second.
+    pub(crate) fn claimed_by_another(&self, id: &str) {
+        let key = format!("2026/03/02/{id}.json");
+        let until = now() + SignedDuration::from_secs(1);
+        let other = Ledger::new(self, TOPIC);
+        block_on(other.claim(&key, "other", false, now(), until)).unwrap();
     }
 }
 
@@ -220,7 +244,7 @@ fn a_claim_that_comes_too_late_is_not_used() {
 }
 
 /// Findings of one actor that come to more than eight messages.
-fn crowd() -> Vec<u8> {
+pub(crate) fn crowd() -> Vec<u8> {
     let padding = json!({"requestParameters": {"city": "x".repeat(1_000)}});
     let records: Vec<Value> = (0..3_000)
         .map(|number| {

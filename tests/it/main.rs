@@ -8,6 +8,7 @@
 
 mod alerts;
 mod bad_input;
+mod claims;
 mod config;
 mod deadline;
 #[cfg(feature = "aws")]
