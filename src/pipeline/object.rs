@@ -130,7 +130,7 @@ struct Group {
 enum ReadEnd {
     /// Read whole.
     Scanned,
-    /// Not a log file, which its key left open.
+    /// Not a log file, which its key left open: it has no records at all.
     NotALogFile(ScanError),
     Failed(Failure),
 }
@@ -373,12 +373,12 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             );
         }
         match read {
-            ReadEnd::NotALogFile(error) if self.outcome.failure.is_none() => {
+            ReadEnd::Scanned => {}
+            ReadEnd::NotALogFile(error) => {
                 tracing::warn!(object = %failure::shown(self.object()), %error, "skipped: holds no records");
                 self.outcome.report.skip("holds no records");
                 return;
             }
-            ReadEnd::Scanned | ReadEnd::NotALogFile(_) => {}
             ReadEnd::Failed(failure) => self.fail(failure),
         }
         if self.outcome.failure.is_some() {

@@ -320,3 +320,16 @@ fn the_removal_of_a_log_file_is_worth_a_warning() {
         && line["message"] == "a log file was removed"
         && line["event"] == "ObjectRemoved:Delete"));
 }
+
+#[test]
+fn a_deadline_in_the_past_is_none() {
+    let aws = Aws::new("past-deadline");
+    let key = log_key("Abcdefgh12345678");
+    aws.put(&key, gzip_log(&[record("CloseAccount", "e")]));
+    let function = Function::start_within(&aws, &[], std::time::Duration::ZERO);
+    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    assert_eq!(
+        (&report["Scanned"], &report["Alerts"]),
+        (&json!(1), &json!(1))
+    );
+}
