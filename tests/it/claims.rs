@@ -101,3 +101,26 @@ fn what_another_try_may_mend_is_told_before_what_it_can_not() {
     slow.claimed_by_another("b");
     assert_eq!(slow.handle(Some(1)).failures(), [ErrorType::LedgerBusy]);
 }
+
+#[test]
+fn each_part_of_a_group_records_its_own_findings() {
+    // Control characters grow when they are made visible: what is held at a time makes several
+    // messages.
+    let records: Vec<Value> = (0..2_000)
+        .map(|number| {
+            json!({
+                "eventSource": "billingconsole.amazonaws.com",
+                "eventName": "SetContactAddress",
+                "eventID": format!("id-{number:04}{}", "\u{1}".repeat(40)),
+                "eventTime": "2026-03-02T16:44:04Z",
+            })
+        })
+        .collect();
+    let slow = with_file(log_file(&records));
+    let went = slow.handle(Some(60));
+    assert_eq!((went.report.published, went.report.failed), (2_000, 0));
+    let alerts = slow.alerts.borrow().len();
+    let again = slow.handle(Some(60));
+    assert_eq!((again.report.duplicate, again.report.failed), (2_000, 0));
+    assert_eq!(slow.alerts.borrow().len(), alerts);
+}
