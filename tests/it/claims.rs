@@ -124,3 +124,17 @@ fn each_part_of_a_group_records_its_own_findings() {
     assert_eq!((again.report.duplicate, again.report.failed), (2_000, 0));
     assert_eq!(slow.alerts.borrow().len(), alerts);
 }
+
+#[test]
+fn what_has_alerted_is_recorded_at_the_fourth_try_or_fails_the_object() {
+    for (failures, told) in [(3, vec![]), (4, vec![ErrorType::LedgerUnavailable])] {
+        let slow = with_file(log_file(&[record("CloseAccount", "a")]));
+        *slow.ledger_failures.borrow_mut() = failures;
+        let went = slow.handle(Some(60));
+        assert_eq!((went.report.published, went.report.alerts), (1, 1));
+        assert_eq!(went.failures(), told);
+        // The claim, and four tries; the last one is answered, or nobody is left to ask.
+        assert_eq!(*slow.requests.borrow(), 5);
+        assert_eq!(slow.entry("a").unwrap().claim.is_none(), told.is_empty());
+    }
+}

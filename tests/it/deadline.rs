@@ -34,6 +34,8 @@ pub(crate) struct Slow {
     claiming: Duration,
     /// Alerts that are refused before any is accepted.
     pub(crate) refusals: RefCell<usize>,
+    /// Publications that the ledger fails to take before it takes any.
+    pub(crate) ledger_failures: RefCell<usize>,
     /// Requests to the ledger.
     pub(crate) requests: RefCell<usize>,
     ledger: MemoryLedger,
@@ -94,6 +96,12 @@ impl LedgerStore for &Slow {
 
     async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
         *self.requests.borrow_mut() += 1;
+        if entry.claim.is_none() && *self.ledger_failures.borrow() > 0 {
+            *self.ledger_failures.borrow_mut() -= 1;
+            return Err(LedgerError {
+                message: "out of order".to_owned(),
+            });
+        }
         self.ledger.replace(key, tag, entry).await
     }
 }
