@@ -556,3 +556,21 @@ fn what_a_filter_leaves_alerts_if_its_level_suffices() {
     bench.rules = vec![rule("low")];
     assert_eq!(bench.run(&[&key]).alerts.len(), 1);
 }
+
+#[test]
+fn the_completion_report_names_the_twenty_gravest_of_a_tasks_findings() {
+    let mut records: Vec<Value> = (0..25)
+        .map(|number| record("SetContactAddress", &format!("e{number:02}")))
+        .collect();
+    records.push(record("CloseAccount", "gravest"));
+    let mut bench = Bench::new().with_object("a.json.gz", gzip_log(&records));
+    let (_, reply) = run_envelope(&bench.pipeline(), &batch(&["a.json.gz"]));
+    let reply = reply.unwrap();
+    let told = reply["results"][0]["resultString"].as_str().unwrap();
+    assert!(
+        told.starts_with("26 findings: critical CloseAccount succeeded gravest, medium"),
+        "{told}"
+    );
+    assert!(told.ends_with("succeeded e18, …"), "{told}");
+    assert_eq!(told.matches("succeeded").count(), 20);
+}
