@@ -175,3 +175,20 @@ fn what_follows_a_gzip_member_is_no_part_of_it_wherever_it_is_cut() {
         assert_eq!(scanned.end, end);
     }
 }
+
+#[test]
+fn a_source_is_seen_however_it_is_laid_out_or_escaped() {
+    // Head and tail are CloudTrail's, so that the probe does not doubt for their sake.
+    let rest = CONSOLE.strip_prefix('b').unwrap();
+    for member in [
+        format!(r#""eventSource" : "{CONSOLE}""#),
+        format!("\"eventSource\"\r\n\t:\n \"{CONSOLE}\""),
+        format!(r#""eventSource": "{CONSOLE}""#),
+        format!(r#""eventSource" :"{CONSOLE}""#),
+        // A letter that the key does not have.
+        format!(r#""eventSource":"\u0062{rest}""#),
+    ] {
+        let text = format!(r#"{{"Records":[{{{member}}}]}}"#);
+        assert_eq!(handed_out(&text).len(), 1, "{member}");
+    }
+}
