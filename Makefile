@@ -60,7 +60,7 @@ mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants know
 		-- --test it --max-fail 1:immediate -E 'test(/^(scan|bad_input)::/)'
 	SCHEDULES=200 $(MUTANTS) --output target/mutants-pipeline \
 		--file 'src/ledger/*.rs' --file 'src/pipeline/*.rs' \
-		-- --test it --max-fail 1:immediate -E 'test(/^(ledger|pipeline|deadline|simulation::nothing)/)'
+		-- --test it --max-fail 1:immediate -E 'test(/^(ledger|claims|pipeline|deadline|simulation::nothing)/)'
 
 deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources

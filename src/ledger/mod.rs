@@ -212,20 +212,19 @@ impl<S: LedgerStore> Ledger<S> {
         ticket: &Ticket,
         message_id: &str,
         at: Timestamp,
-        archive: Archive,
+        archive: &Archive,
     ) -> Result<Recorded, LedgerError> {
         let _request = self.publishing.acquire().await;
-        let publication = Publication {
-            topic: self.topic.clone(),
-            message_id: message_id.to_owned(),
-            at,
-            archive: Some(Box::new(archive)),
-        };
         let mut entry = Entry {
             claim: None,
             published: ticket.published.clone(),
         };
-        entry.published.push(publication.clone());
+        entry.published.push(Publication {
+            topic: self.topic.clone(),
+            message_id: message_id.to_owned(),
+            at,
+            archive: Some(Box::new(archive.clone())),
+        });
         let mut tag = ticket.tag.clone();
         for attempt in 0..WRITE_TRIES {
             wait_for_others(attempt).await;
@@ -247,8 +246,9 @@ impl<S: LedgerStore> Ledger<S> {
                 Some(_) => return Ok(Recorded::Second),
                 None => {}
             }
+            let ours = entry.published.pop();
             entry.published = current.entry.published;
-            entry.published.push(publication.clone());
+            entry.published.extend(ours);
             tag = current.tag;
         }
         Err(LedgerError {

@@ -252,7 +252,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
         {
             let (group, sent_parts) = self.take(&largest);
             let sent = self.sender().send(group.findings, sent_parts, false).await;
-            self.note_parts(largest, sent_parts + sent.parts);
+            self.note_parts(largest, sent.parts);
             self.add(sent);
         }
     }
@@ -313,10 +313,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> ObjectWork
             .collect()
             .await;
         for (key, sent) in keys.into_iter().zip(all) {
-            let parts = self.sent_parts.get(&key).copied().unwrap_or(0) + sent.parts;
             // A busy finding that follows a lone message is a message of its own.
-            if parts > 1 {
-                self.note_parts(key, parts);
+            if sent.parts > 1 {
+                self.note_parts(key, sent.parts);
             }
             self.add(sent);
         }

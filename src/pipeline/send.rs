@@ -51,7 +51,7 @@ pub(super) struct Sent {
     pub(super) busy: Vec<Finding>,
     /// Whether the ledger knew one of the records.
     pub(super) met_duplicates: bool,
-    /// Messages that the group came to.
+    /// Messages that the group has come to, with those that went out before.
     pub(super) parts: usize,
 }
 
@@ -66,7 +66,10 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
     /// Sends findings of one group, in as many messages as it takes; `sent_parts` of them went out
     /// before, and these are the `last` or not.
     pub(super) async fn send(&self, findings: Vec<Finding>, sent_parts: usize, last: bool) -> Sent {
-        let mut sent = Sent::default();
+        let mut sent = Sent {
+            parts: sent_parts,
+            ..Sent::default()
+        };
         let mut claimed = self.claim(findings, &mut sent).await;
         if claimed.is_empty() {
             return sent;
@@ -75,7 +78,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
         let (findings, tickets): (Vec<Finding>, Vec<Ticket>) = claimed.into_iter().unzip();
         let context = self.context();
         let parts = alert::compose(&findings, &context, sent_parts, last);
-        sent.parts = parts.len();
+        sent.parts += parts.len();
         let mut start = 0;
         for (alert, count) in parts {
             let range = start..start + count;
@@ -230,13 +233,12 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'_,
     ) -> Result<Recorded, LedgerError> {
         let ledger = &self.pipeline.ledger;
         for wait in RECORD_WAITS {
-            let archive = archive.clone();
-            if let Ok(recorded) = ledger.publish(ticket, message_id, at, archive).await {
+            if let Ok(recorded) = ledger.publish(ticket, message_id, at, &archive).await {
                 return Ok(recorded);
             }
             tokio::time::sleep(wait).await;
         }
-        ledger.publish(ticket, message_id, at, archive).await
+        ledger.publish(ticket, message_id, at, &archive).await
     }
 
     fn note(&self, recorded: Result<Recorded, LedgerError>, sent: &mut Sent) {

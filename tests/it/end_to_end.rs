@@ -4,23 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     lambda::{Aws, Function, command},
-    support::{form_encode, gzip_log, log_key, noise, record, record_with},
+    support::{gzip_log, log_key, noise, record, record_with, s3_event_in},
 };
-
-fn s3_event(aws: &Aws, keys: &[&str]) -> Value {
-    let records: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            json!({
-                "eventSource": "aws:s3",
-                "eventName": "ObjectCreated:Put",
-                "eventTime": "2026-03-02T16:50:58.123Z",
-                "s3": {"bucket": {"name": aws.bucket}, "object": {"key": form_encode(key)}},
-            })
-        })
-        .collect();
-    json!({"Records": records})
-}
 
 /// The lines of metrics among what the function wrote.
 fn metrics(lines: &[Value]) -> Vec<&Value> {
@@ -39,7 +24,9 @@ fn a_log_file_becomes_an_alert_in_the_queue_once() {
         gzip_log(&[noise(1), record("CloseAccount", "event-1"), noise(2)]),
     );
     let function = Function::start(&aws, &[]);
-    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(
         (&report["Scanned"], &report["Published"]),
         (&json!(1), &json!(1))
@@ -62,7 +49,9 @@ fn a_log_file_becomes_an_alert_in_the_queue_once() {
         json!({"Type": "String", "Value": "critical"})
     );
     assert_eq!(attributes["account"]["Value"], "111122223333");
-    let again = function.invoke(&s3_event(&aws, &[&key])).response();
+    let again = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(
         (&again["Published"], &again["Duplicate"]),
         (&json!(0), &json!(1))
@@ -129,7 +118,7 @@ fn keys_with_odd_characters_are_fetched() {
         );
     }
     let function = Function::start(&aws, &[]);
-    let report = function.invoke(&s3_event(&aws, &keys)).response();
+    let report = function.invoke(&s3_event_in(&aws.bucket, &keys)).response();
     assert_eq!(
         (&report["Scanned"], &report["Published"]),
         (&json!(4), &json!(4))
@@ -145,7 +134,7 @@ fn a_broken_and_a_missing_object_fail_by_name_and_the_good_one_alerts() {
     aws.put(&broken, b"\x1f\x8bnot gzip at all".to_vec());
     let function = Function::start(&aws, &[]);
     let error = function
-        .invoke(&s3_event(&aws, &[&broken, &missing, &good]))
+        .invoke(&s3_event_in(&aws.bucket, &[&broken, &missing, &good]))
         .error();
     assert_eq!(error["errorType"], "SeveralFailures");
     let message = error["errorMessage"].as_str().unwrap();
@@ -179,7 +168,9 @@ fn three_thousand_findings_pass_sns_in_parts() {
         .collect();
     aws.put(&key, gzip_log(&records));
     let function = Function::start(&aws, &[]);
-    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(report["Published"], 3000);
     let text: String = aws
         .alerts()
@@ -211,7 +202,7 @@ fn a_refusing_topic_fails_the_invocation() {
     aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
     let nowhere = "arn:aws:sns:us-east-1:123456789012:nowhere";
     let function = Function::start(&aws, &[("ALERT_TOPIC_ARN", nowhere)]);
-    let error = function.invoke(&s3_event(&aws, &[&key])).error();
+    let error = function.invoke(&s3_event_in(&aws.bucket, &[&key])).error();
     assert_eq!(error["errorType"], "AlertRefused", "{error}");
     let error = function.invoke(&json!({"action": "self-test"})).error();
     assert_eq!(error["errorType"], "AlertRefused", "{error}");
@@ -253,7 +244,9 @@ fn rules_of_ones_own_come_from_s3_and_a_broken_one_is_counted() {
     let uri = format!("s3://{}/rules/", aws.bucket);
     let sources = "billing-family,s3.amazonaws.com";
     let function = Function::start(&aws, &[("RULES_URI", &uri), ("EVENT_SOURCES", sources)]);
-    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(
         (&report["Published"], &report["RulesRejected"]),
         (&json!(2), &json!(1))
@@ -276,7 +269,7 @@ fn rules_that_cannot_be_read_fail_the_invocation_until_they_can() {
     let directory = tempfile::tempdir().unwrap();
     let rules = directory.path().join("rules");
     let function = Function::start(&aws, &[("RULES_URI", rules.to_str().unwrap())]);
-    let error = function.invoke(&s3_event(&aws, &[&key])).error();
+    let error = function.invoke(&s3_event_in(&aws.bucket, &[&key])).error();
     assert_eq!(error["errorType"], "RulesUnavailable");
     assert!(
         error["errorMessage"]
@@ -287,7 +280,9 @@ fn rules_that_cannot_be_read_fail_the_invocation_until_they_can() {
     );
     std::fs::create_dir(&rules).unwrap();
     std::fs::write(rules.join("own.yml"), OWN_RULE).unwrap();
-    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(report["Published"], 1);
 }
 
@@ -311,7 +306,7 @@ fn a_wrong_environment_stops_the_start_with_all_its_problems() {
 #[test]
 fn the_removal_of_a_log_file_is_worth_a_warning() {
     let aws = Aws::new("removal");
-    let mut event = s3_event(&aws, &[&log_key("Abcdefgh12345678")]);
+    let mut event = s3_event_in(&aws.bucket, &[&log_key("Abcdefgh12345678")]);
     event["Records"][0]["eventName"] = json!("ObjectRemoved:Delete");
     let function = Function::start(&aws, &[]);
     assert_eq!(function.invoke(&event).response()["Skipped"], 1);
@@ -327,7 +322,9 @@ fn a_deadline_in_the_past_is_none() {
     let key = log_key("Abcdefgh12345678");
     aws.put(&key, gzip_log(&[record("CloseAccount", "e")]));
     let function = Function::start_within(&aws, &[], std::time::Duration::ZERO);
-    let report = function.invoke(&s3_event(&aws, &[&key])).response();
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
     assert_eq!(
         (&report["Scanned"], &report["Alerts"]),
         (&json!(1), &json!(1))

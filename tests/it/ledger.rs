@@ -105,7 +105,7 @@ impl Shared {
 
     fn publish(&self, ticket: &Ticket, message_id: &str) -> Result<Recorded, LedgerError> {
         let ledger = self.ledger();
-        block_on(ledger.publish(ticket, message_id, now(), archive()))
+        block_on(ledger.publish(ticket, message_id, now(), &archive()))
     }
 
     fn entry(&self) -> Entry {
@@ -224,7 +224,7 @@ fn each_topic_has_its_own_alert() {
     block_on(other.release(&ticket)).unwrap();
     assert_eq!(shared.claim(now()), Claim::Duplicate);
     let ticket = claim();
-    block_on(other.publish(&ticket, "there", now(), archive())).unwrap();
+    block_on(other.publish(&ticket, "there", now(), &archive())).unwrap();
     let published: Vec<_> = shared
         .entry()
         .published
@@ -255,7 +255,7 @@ fn an_alert_recorded_late_keeps_what_other_topics_have_recorded_meanwhile() {
         ))
         .unwrap(),
     );
-    block_on(other.publish(&ticket, "there", now(), archive())).unwrap();
+    block_on(other.publish(&ticket, "there", now(), &archive())).unwrap();
     assert_eq!(shared.publish(&late, "here"), Ok(Recorded::Yes));
     assert_eq!(shared.entry().published.len(), 2);
 }
@@ -299,7 +299,7 @@ fn who_is_never_fast_enough_gives_up() {
         let ledger = Ledger::new(Contended(entry), TOPIC);
         let claim = block_on(ledger.claim(KEY, "i", false, now(), in_a_minute()));
         assert_eq!(claim, Ok(Claim::Busy));
-        let error = block_on(ledger.publish(&ticket, "m", now(), archive())).unwrap_err();
+        let error = block_on(ledger.publish(&ticket, "m", now(), &archive())).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ledger: others keep writing 2026/03/02/e.json"

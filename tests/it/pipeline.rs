@@ -391,22 +391,28 @@ fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
     }
 }
 
-#[test]
-fn a_filter_suppresses_and_is_counted_by_its_id() {
-    let key = log_key("Abcdefgh12345678");
-    let closed = include_str!("../../rules/account-closed.yml");
-    let id = closed
+/// A filter that takes out the bundled rule on closed accounts.
+fn closures_filter() -> RuleFile {
+    let id = include_str!("../../rules/account-closed.yml")
         .lines()
         .find_map(|line| line.strip_prefix("id: "))
         .unwrap();
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    bench.rules.push(RuleFile {
+    RuleFile {
         name: "f.yml".to_owned(),
         text: format!(
-            "title: t\nid: 22222222-2222-4222-8222-222222222222\ndescription: d\nlogsource: {{product: aws, service: cloudtrail}}\n\
-             filter:\n  rules: [{id}]\n  selection:\n    recipientAccountId: '111122223333'\n  condition: not selection\n"
+            "title: t\nid: 22222222-2222-4222-8222-222222222222\ndescription: d\n\
+             logsource: {{product: aws, service: cloudtrail}}\n\
+             filter:\n  rules: [{id}]\n  selection:\n    recipientAccountId: '111122223333'\n  \
+             condition: not selection\n"
         ),
-    });
+    }
+}
+
+#[test]
+fn a_filter_suppresses_and_is_counted_by_its_id() {
+    let key = log_key("Abcdefgh12345678");
+    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    bench.rules.push(closures_filter());
     let ran = bench.run(&[&key]);
     assert_eq!((ran.report.suppressed, ran.alerts.len()), (1, 0));
     assert_eq!(
@@ -516,11 +522,6 @@ fn of_two_copies_of_a_record_the_graver_one_alerts() {
 #[test]
 fn what_a_filter_leaves_alerts_if_its_level_suffices() {
     let key = log_key("Abcdefgh12345678");
-    let closed = include_str!("../../rules/account-closed.yml");
-    let id = closed
-        .lines()
-        .find_map(|line| line.strip_prefix("id: "))
-        .unwrap();
     let rule = |level: &str| RuleFile {
         name: "rule.yml".to_owned(),
         text: format!(
@@ -530,15 +531,6 @@ fn what_a_filter_leaves_alerts_if_its_level_suffices() {
              eventName: CloseAccount\n  condition: selection\nlevel: {level}\n"
         ),
     };
-    let filter = RuleFile {
-        name: "filter.yml".to_owned(),
-        text: format!(
-            "title: t\nid: 22222222-2222-4222-8222-222222222222\ndescription: d\n\
-             logsource: {{product: aws, service: cloudtrail}}\n\
-             filter:\n  rules: [{id}]\n  selection:\n    recipientAccountId: '111122223333'\n  \
-             condition: not selection\n"
-        ),
-    };
     for (level, minimum, suppressed) in [
         ("low", Level::Medium, 1),
         ("medium", Level::Medium, 0),
@@ -546,7 +538,7 @@ fn what_a_filter_leaves_alerts_if_its_level_suffices() {
     ] {
         let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
         bench.settings.minimum_level = minimum;
-        bench.rules = vec![rule(level), filter.clone()];
+        bench.rules = vec![rule(level), closures_filter()];
         let ran = bench.run(&[&key]);
         assert_eq!(ran.report.suppressed, suppressed, "{level}");
         assert_eq!(ran.alerts.len() as u64, 1 - suppressed, "{level}");

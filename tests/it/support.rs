@@ -328,6 +328,11 @@ pub(crate) fn assert_identities(report: &Report) {
 
 /// An S3 notification of newly created objects.
 pub(crate) fn s3_event(keys: &[&str]) -> Value {
+    s3_event_in(BUCKET, keys)
+}
+
+/// An S3 notification of newly created objects in any bucket.
+pub(crate) fn s3_event_in(bucket: &str, keys: &[impl AsRef<str>]) -> Value {
     let records: Vec<Value> = keys
         .iter()
         .map(|key| {
@@ -337,11 +342,30 @@ pub(crate) fn s3_event(keys: &[&str]) -> Value {
                 "awsRegion": "us-east-1",
                 "eventTime": "2026-03-02T16:50:58.123Z",
                 "eventName": "ObjectCreated:Put",
-                "s3": {"bucket": {"name": BUCKET}, "object": {"key": form_encode(key), "size": 1024}},
+                "s3": {
+                    "bucket": {"name": bucket},
+                    "object": {"key": form_encode(key.as_ref()), "size": 1024},
+                },
             })
         })
         .collect();
     json!({"Records": records})
+}
+
+/// An SQS batch in which each message tells of one object, and has its key for an id.
+pub(crate) fn queue_event_in(bucket: &str, keys: &[impl AsRef<str>]) -> Value {
+    let messages: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            json!({
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:logs",
+                "messageId": key.as_ref(),
+                "body": s3_event_in(bucket, std::slice::from_ref(key)).to_string(),
+            })
+        })
+        .collect();
+    json!({"Records": messages})
 }
 
 /// As S3 encodes keys in notifications.

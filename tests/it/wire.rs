@@ -11,37 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     lambda::{Aws, Function},
     proxy::{Fault, Proxy, Request, header},
-    support::{form_encode, gzip_log, log_key, noise, record, record_with},
+    support::{gzip_log, log_key, noise, queue_event_in, record, record_with, s3_event_in},
 };
-
-fn s3_event(aws: &Aws, keys: &[String]) -> Value {
-    let records: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            json!({
-                "eventSource": "aws:s3",
-                "eventName": "ObjectCreated:Put",
-                "s3": {"bucket": {"name": aws.bucket}, "object": {"key": form_encode(key)}},
-            })
-        })
-        .collect();
-    json!({"Records": records})
-}
-
-fn queue_event(aws: &Aws, keys: &[String]) -> Value {
-    let messages: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            json!({
-                "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:logs",
-                "messageId": key,
-                "body": s3_event(aws, std::slice::from_ref(key)).to_string(),
-            })
-        })
-        .collect();
-    json!({"Records": messages})
-}
 
 fn event_id(number: usize) -> String {
     format!("record-{number:04}")
@@ -93,7 +64,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
     );
     let function = Function::start(&aws, &[("LEDGER_BUCKET", &ledger)]);
     let keys = [key];
-    function.invoke(&s3_event(&aws, &keys)).response();
+    function.invoke(&s3_event_in(&aws.bucket, &keys)).response();
     let alert = aws.alerts().pop().unwrap();
     assert_eq!(
         aws.keys(&ledger),
@@ -141,7 +112,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
     );
     // Another instance, with nothing in its memory.
     let other = Function::start(&aws, &[("LEDGER_BUCKET", &ledger)]);
-    let report = other.invoke(&s3_event(&aws, &keys)).response();
+    let report = other.invoke(&s3_event_in(&aws.bucket, &keys)).response();
     assert_eq!((&report["Duplicate"], aws.alerts().len()), (&json!(2), 0));
 }
 
@@ -170,9 +141,11 @@ fn the_ledger_costs_nothing_without_findings_and_two_requests_a_record() {
             ("AWS_ENDPOINT_URL", &proxy.address),
         ],
     );
-    function.invoke(&s3_event(&aws, &[quiet])).response();
+    function
+        .invoke(&s3_event_in(&aws.bucket, &[quiet]))
+        .response();
     assert_eq!(seen.lock().unwrap().len(), 0);
-    let event = s3_event(&aws, &[loud]);
+    let event = s3_event_in(&aws.bucket, &[loud]);
     function.invoke(&event).response();
     assert_eq!(*seen.lock().unwrap(), ["PUT", "PUT"]);
     function.invoke(&event).response();
@@ -193,7 +166,7 @@ fn three_instances_over_one_ledger_alert_once_on_every_record() {
             .collect();
         aws.put(key, gzip_log(&records));
     }
-    let event = queue_event(&aws, &keys);
+    let event = queue_event_in(&aws.bucket, &keys);
     let duplicates: u64 = std::thread::scope(|scope| {
         let instances: Vec<_> = (0..3)
             .map(|_| {
@@ -341,7 +314,7 @@ fn over_a_bad_network_and_with_instances_killed_nothing_is_lost() {
                     } else {
                         Duration::from_mins(1)
                     };
-                    let heard = function.invoke_for(&queue_event(aws, &batch), time);
+                    let heard = function.invoke_for(&queue_event_in(&aws.bucket, &batch), time);
                     let failed: BTreeSet<String> = if let Some(heard) = heard {
                         let failed = &heard.response()["batchItemFailures"];
                         let failed = failed.as_array().unwrap().iter();
@@ -601,7 +574,7 @@ fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
     for (number, (about, status, body, error_type, words)) in cases.into_iter().enumerate() {
         let key = log_key(&format!("Case{number}"));
         aws.put(&key, gzip_log(&[closure(number)]));
-        let event = s3_event(&aws, std::slice::from_ref(&key));
+        let event = s3_event_in(&aws.bucket, std::slice::from_ref(&key));
         *rule.lock().unwrap() = (about, Fault::Answer(status, body));
         let error = function.invoke(&event).error();
         assert_eq!(error["errorType"], error_type, "case {number}: {error}");
@@ -641,7 +614,7 @@ fn a_dead_connection_does_not_eat_the_deadline() {
         aws.put(&key, gzip_log(&[closure(number)]));
         *rule.lock().unwrap() = (about, Fault::Slow(Duration::from_mins(1)));
         let began = Instant::now();
-        let error = function.invoke(&s3_event(&aws, &[key])).error();
+        let error = function.invoke(&s3_event_in(&aws.bucket, &[key])).error();
         assert_eq!(error["errorType"], error_type, "{error}");
         assert!(began.elapsed() < timeout, "{:?}", began.elapsed());
     }
@@ -656,7 +629,7 @@ fn a_ledger_that_holds_something_else_fails_the_object_by_name() {
     let odd = r#"{"state": "from another program", "secret": 1}"#;
     aws.put_in(&ledger, "2026/03/02/record-0001.json", odd.into());
     let function = Function::start(&aws, &[("LEDGER_BUCKET", &ledger)]);
-    let error = function.invoke(&s3_event(&aws, &[key])).error();
+    let error = function.invoke(&s3_event_in(&aws.bucket, &[key])).error();
     assert_eq!(error["errorType"], "LedgerUnavailable");
     let message = error["errorMessage"].as_str().unwrap();
     assert!(

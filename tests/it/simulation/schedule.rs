@@ -18,7 +18,7 @@ use billing_watch::{
     rules::{Level, RulePack},
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     task::LocalSet,
     time::{Instant, sleep},
@@ -26,8 +26,8 @@ use tokio::{
 
 use super::world::{Broken, Reach, World, entry_key, event_id, records_named};
 use crate::support::{
-    CONSOLE, TOPIC, assert_identities, finance_role, log_file, log_key, noise, record, record_with,
-    s3_event,
+    BUCKET, CONSOLE, TOPIC, assert_identities, finance_role, log_file, log_key, noise,
+    queue_event_in, record, record_with, s3_event,
 };
 
 type SimulatedPipeline = Pipeline<Reach, Reach, Reach, Box<dyn Fn() -> Timestamp>>;
@@ -242,10 +242,10 @@ impl Schedule {
             outcome.invocations += 1;
             usize::try_from(outcome.invocations).unwrap()
         };
+        let keys: Vec<&str> = files.iter().map(|file| &*file.key).collect();
         let payload = if as_queue {
-            queue_event(files)
+            queue_event_in(BUCKET, &keys)
         } else {
-            let keys: Vec<&str> = files.iter().map(|file| &*file.key).collect();
             s3_event(&keys)
         };
         let envelope = Envelope::parse(&payload).unwrap();
@@ -497,20 +497,4 @@ fn make_files(world: &World) -> Vec<File> {
             }
         })
         .collect()
-}
-
-/// An SQS batch in which each message tells of one file, and has its key for an id.
-fn queue_event(files: &[File]) -> Value {
-    let messages: Vec<Value> = files
-        .iter()
-        .map(|file| {
-            json!({
-                "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:logs",
-                "messageId": file.key,
-                "body": s3_event(&[&file.key]).to_string(),
-            })
-        })
-        .collect();
-    json!({"Records": messages})
 }
