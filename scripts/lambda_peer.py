@@ -10,9 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Lambda:
-    """One instance of the function; invocations go through `invoke`."""
+    """One instance of the function; invocations go through `invoke`.
 
-    def __init__(self, binary, variables):
+    `timeout` is what the function hears of its deadline, in seconds; what it writes goes to `log`.
+    """
+
+    def __init__(self, binary, variables, timeout=600, log=subprocess.DEVNULL):
         self.events = queue.Queue()
         self.heard = queue.Queue()
         self.asked = threading.Event()
@@ -36,7 +39,7 @@ class Lambda:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Lambda-Runtime-Aws-Request-Id", "measured")
-                self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + 600) * 1000)))
+                self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + timeout) * 1000)))
                 self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:999988887777:function:f")
                 self.end_headers()
                 self.wfile.write(body)
@@ -64,7 +67,7 @@ class Lambda:
             **variables,
         }
         self.started = time.monotonic()
-        self.process = subprocess.Popen([binary], env=environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([binary], env=environment, stdout=log)
 
     def start_seconds(self):
         """Seconds from exec to the first request for an event."""

@@ -18,13 +18,14 @@ const FIFO_ENDING: &str = ".fifo";
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
 /// Every variable of the function's own, in the order in which the documentation lists them.
-pub const VARIABLES: [&str; 8] = [
+pub const VARIABLES: [&str; 9] = [
     "ALERT_TOPIC_ARN",
     "EVENT_SOURCES",
     "MINIMUM_LEVEL",
     "BATCH_ALERTS",
     "RULES_URI",
     "LEDGER_BUCKET",
+    "LOG_READER_ROLE_ARN",
     "WITHHOLD_VALUES",
     "MAX_EXPANDED_BYTES",
 ];
@@ -48,6 +49,8 @@ pub struct Config {
     pub rules: RulesLocation,
     /// Bucket of the ledger; without it this instance's memory serves.
     pub ledger_bucket: Option<String>,
+    /// Role that log files are read through; without it the function's own.
+    pub log_reader_role_arn: Option<String>,
     /// Whether personal values are withheld from alerts.
     pub withhold_values: bool,
     /// Cap on an object's expanded size, in bytes.
@@ -115,6 +118,7 @@ impl Config {
         let batch_alerts = reader.parsed("BATCH_ALERTS", false, boolean);
         let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
         let ledger_bucket = reader.parsed("LEDGER_BUCKET", None, bucket_name);
+        let log_reader_role_arn = reader.parsed("LOG_READER_ROLE_ARN", None, role_arn);
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
@@ -140,6 +144,7 @@ impl Config {
             batch_alerts,
             rules,
             ledger_bucket,
+            log_reader_role_arn,
             withhold_values,
             max_expanded_bytes,
             path_style_s3,
@@ -276,6 +281,24 @@ fn bucket_name(text: &str) -> Result<Option<String>, String> {
             "`{}` is not the name of a bucket; write the name alone, without s3:// or a key",
             text.escape_default()
         ))
+    }
+}
+
+fn role_arn(text: &str) -> Result<Option<String>, String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "iam", "", account, role]
+            if partition.starts_with("aws")
+                && crate::cloudtrail::is_account_id(account)
+                && role.len() > "role/".len()
+                && role.starts_with("role/") =>
+        {
+            Ok(Some(text.to_owned()))
+        }
+        _ => Err(format!(
+            "`{}` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME",
+            text.escape_default()
+        )),
     }
 }
 

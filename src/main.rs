@@ -60,12 +60,13 @@ fn main() -> ExitCode {
                 .with_current_span(true)
                 .with_span_list(false),
         )
-        // The runtime logs every error that a handler returns; they are logged where they occur, and
-        // a panic has its own line from the default hook.
+        // The runtime logs every error that a handler returns, the SDK every role that it may not
+        // assume; both are logged where they occur, and a panic has its own line from the default hook.
         .with(
             Targets::new()
                 .with_default(LevelFilter::INFO)
-                .with_target("lambda_runtime::layers::panic", LevelFilter::OFF),
+                .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
+                .with_target("aws_config::sts", LevelFilter::OFF),
         )
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()

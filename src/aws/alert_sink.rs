@@ -10,7 +10,7 @@ use aws_sdk_sns::{
 use super::{chain, told};
 use crate::{
     alert::{Alert, AttributeValue},
-    pipeline::{AlertSink, SinkError},
+    pipeline::{AlertSink, SinkError, Subscribers},
 };
 
 /// A topic of SNS.
@@ -57,6 +57,29 @@ impl AlertSink for SnsAlertSink {
                 ),
             }),
         }
+    }
+
+    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+        let request = self.client.get_topic_attributes();
+        let answer = request.topic_arn(&self.topic_arn).send().await;
+        let attributes = answer
+            .map_err(|error| SinkError {
+                retryable: is_retryable(&error),
+                message: told(&error),
+            })?
+            .attributes
+            .unwrap_or_default();
+        let count = |name: &str| {
+            let number = attributes.get(name).and_then(|value| value.parse().ok());
+            number.ok_or_else(|| SinkError {
+                message: format!("SNS told no {name}"),
+                retryable: false,
+            })
+        };
+        Ok(Subscribers {
+            confirmed: count("SubscriptionsConfirmed")?,
+            pending: count("SubscriptionsPending")?,
+        })
     }
 }
 

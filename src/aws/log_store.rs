@@ -4,6 +4,7 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
 };
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use bytes::Bytes;
 
 use super::{chain, told};
@@ -56,6 +57,17 @@ fn store_error<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    if let Some(refusal) = role_refusal(error) {
+        let refused = refusal.code() == Some("AccessDenied");
+        return StoreError {
+            kind: if refused {
+                StoreErrorKind::RoleRefused
+            } else {
+                StoreErrorKind::Other
+            },
+            message: format!("sts:AssumeRole: {}", told(refusal)),
+        };
+    }
     let code = error.code().unwrap_or_default();
     let message = error.message().unwrap_or_default();
     let kind = match code {
@@ -80,4 +92,12 @@ where
         kind,
         message: format!("{}{remedy}", told(error)),
     }
+}
+
+/// Why the log reader's role could not be assumed, if that is what failed.
+fn role_refusal<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a SdkError<AssumeRoleError>> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
 }

@@ -7,7 +7,7 @@ mod rule_files;
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     config::{
         RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
@@ -36,11 +36,15 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// How long a body may bring nothing.
 const STALL_TIME: Duration = Duration::from_secs(5);
+/// The name that the log reader's sessions have in the other account's CloudTrail.
+const READER_SESSION: &str = "billing-watch";
 
 /// Clients that share connections and credentials.
 #[derive(Clone, Debug)]
 pub struct Clients {
     s3: aws_sdk_s3::Client,
+    /// S3 with the credentials that log files are read with.
+    logs: aws_sdk_s3::Client,
     sns: aws_sdk_sns::Client,
 }
 
@@ -68,16 +72,33 @@ impl Clients {
             )
             .load()
             .await;
-        Self::new(&shared, config)
+        let reader = match &config.log_reader_role_arn {
+            Some(role) => Some(
+                AssumeRoleProvider::builder(role)
+                    .session_name(READER_SESSION)
+                    .configure(&shared)
+                    .build()
+                    .await,
+            ),
+            None => None,
+        };
+        Self::new(&shared, config, reader)
     }
 
-    fn new(shared: &SdkConfig, config: &Config) -> Self {
+    fn new(shared: &SdkConfig, config: &Config, reader: Option<AssumeRoleProvider>) -> Self {
         // CloudTrail's gzip files carry a checksum of their own; a second one only costs time.
         let s3 = aws_sdk_s3::config::Builder::from(shared)
             .force_path_style(config.path_style_s3)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
+        let s3_client = aws_sdk_s3::Client::from_conf(s3.clone());
+        let logs = match reader {
+            Some(reader) => {
+                aws_sdk_s3::Client::from_conf(s3.to_builder().credentials_provider(reader).build())
+            }
+            None => s3_client.clone(),
+        };
         // SNS wants to be called in the topic's own Region. What it was slow to answer must not be
         // sent again: the SDK takes the end of an attempt's time for a reason to try anew, the end
         // of the operation's for none.
@@ -91,7 +112,8 @@ impl Clients {
             )
             .build();
         Self {
-            s3: aws_sdk_s3::Client::from_conf(s3),
+            s3: s3_client,
+            logs,
             sns: aws_sdk_sns::Client::from_conf(sns),
         }
     }
@@ -99,7 +121,7 @@ impl Clients {
     /// S3 as the place of log files.
     pub fn log_store(&self) -> S3LogStore {
         S3LogStore {
-            client: self.s3.clone(),
+            client: self.logs.clone(),
         }
     }
 

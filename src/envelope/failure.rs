@@ -58,6 +58,8 @@ error_types! {
     AlertNotSent, retryable: true;
     /// SNS refused the alert.
     AlertRefused, retryable: false;
+    /// The self-test's alert was accepted, and nobody is known to have heard it.
+    AlertUnheard, retryable: false;
     /// The operator's rules could not be read.
     RulesUnavailable, retryable: true;
     /// The bundled rules do not load beside the operator's: a fault of this build.

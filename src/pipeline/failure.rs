@@ -1,6 +1,6 @@
 //! Failures under stable names, each with its object, its cause, and the remedy where there is one.
 
-use super::{SinkError, StoreError, StoreErrorKind};
+use super::{SinkError, StoreError, StoreErrorKind, Subscribers};
 use crate::{
     alert::escape::clean,
     cloudtrail::ScanError,
@@ -23,6 +23,11 @@ pub(super) fn of_store(object: &ObjectRef, error: &StoreError) -> Failure {
         StoreErrorKind::KeyAccessDenied => (
             ErrorType::KeyAccessDenied,
             "; allow kms:Decrypt in the function's role and in the key's policy",
+        ),
+        StoreErrorKind::RoleRefused => (
+            ErrorType::ObjectAccessDenied,
+            "; let the function's role assume the role in LOG_READER_ROLE_ARN, and name the \
+             function's role in that role's trust policy",
         ),
         StoreErrorKind::Throttled => (ErrorType::ObjectThrottled, ""),
         StoreErrorKind::Other => (ErrorType::ObjectUnreadable, ""),
@@ -59,6 +64,29 @@ pub(super) fn of_sink(what: &str, error: &SinkError) -> Failure {
         },
         message: format!("failed to publish {what}: {error}"),
     }
+}
+
+/// A failure unless somebody is known to hear alerts.
+pub(super) fn of_subscribers(subscribers: Result<Subscribers, SinkError>) -> Result<(), Failure> {
+    let cause = match subscribers {
+        Ok(Subscribers {
+            confirmed: 0,
+            pending,
+        }) => format!(
+            "nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
+             ({pending} wait to be confirmed); subscribe somebody, or follow the link in the mail \
+             that asks to confirm"
+        ),
+        Ok(_) => return Ok(()),
+        Err(error) => format!(
+            "the self-test's alert was accepted, but whether anybody hears it is not known: {error}; \
+             allow sns:GetTopicAttributes on the topic in the function's role"
+        ),
+    };
+    Err(Failure {
+        error_type: ErrorType::AlertUnheard,
+        message: cause,
+    })
 }
 
 pub(super) fn out_of_time(object: &ObjectRef) -> Failure {

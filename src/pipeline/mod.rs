@@ -64,6 +64,18 @@ pub trait LogBody {
 pub trait AlertSink {
     /// Hands an alert over; returns the id under which it was accepted.
     async fn publish(&self, alert: &Alert) -> Result<String, SinkError>;
+
+    /// How many subscribers are sure to get alerts, and how many have not confirmed that they want to.
+    async fn subscribers(&self) -> Result<Subscribers, SinkError>;
+}
+
+/// Who hears of alerts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Subscribers {
+    /// Those that get alerts.
+    pub confirmed: u64,
+    /// Those that have been asked and have not answered.
+    pub pending: u64,
 }
 
 /// An object could not be read.
@@ -85,6 +97,8 @@ pub enum StoreErrorKind {
     AccessDenied,
     /// The function may not use the key that the object is encrypted with.
     KeyAccessDenied,
+    /// The function may not assume the role that log files are read through.
+    RoleRefused,
     /// Too many requests.
     Throttled,
     /// Anything else, such as a broken connection.
@@ -213,19 +227,33 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             outcomes.push(outcome);
         }
         if envelope.is_self_test() {
-            let alert = alert::self_test((self.clock)());
-            let sent = before(time.end(), (self.clock)(), self.sink.publish(&alert)).await;
-            match sent.unwrap_or_else(|| Err(SinkError::no_answer())) {
-                Ok(_) => report.alerts += 1,
-                Err(error) => {
-                    tracing::error!(%error, "self-test alert not accepted");
-                    let failure = failure::of_sink("the self-test alert", &error);
-                    for outcome in &mut outcomes {
-                        outcome.failures.push(failure.clone());
-                    }
-                }
+            let failure = self.self_test(time, &mut report).await.err();
+            for outcome in &mut outcomes {
+                outcome.failures.extend(failure.clone());
             }
         }
         (report, outcomes)
+    }
+
+    /// Sends the self-test's alert; that it was accepted says nothing unless somebody listens.
+    async fn self_test(&self, time: &TimeLeft, report: &mut Report) -> Result<(), Failure> {
+        let now = || (self.clock)();
+        let alert = alert::self_test(now());
+        let sent = before(time.end(), now(), self.sink.publish(&alert)).await;
+        let tested = match sent.unwrap_or_else(|| Err(SinkError::no_answer())) {
+            Ok(_) => {
+                report.alerts += 1;
+                let subscribers = before(time.end(), now(), self.sink.subscribers()).await;
+                failure::of_subscribers(subscribers.unwrap_or_else(|| Err(SinkError::no_answer())))
+            }
+            Err(error) => Err(failure::of_sink("the self-test alert", &error)),
+        };
+        tested.inspect_err(|failure| {
+            tracing::error!(
+                error_type = %failure.error_type,
+                error = failure.message,
+                "the self-test failed"
+            );
+        })
     }
 }

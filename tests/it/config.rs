@@ -10,6 +10,8 @@ use billing_watch::{
 
 const TOPIC: &str = "arn:aws:sns:eu-central-1:999988887777:billing-alerts";
 
+const READER: &str = "arn:aws-us-gov:iam::111122223333:role/path/log-reader";
+
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let mut all = BTreeMap::from([("ALERT_TOPIC_ARN", TOPIC)]);
     all.extend(variables.iter().copied());
@@ -37,12 +39,14 @@ fn every_variable_is_read() {
         ("MINIMUM_LEVEL", "informational"),
         ("BATCH_ALERTS", "true"),
         ("RULES_URI", "s3://rules/pack/"),
+        ("LOG_READER_ROLE_ARN", READER),
         ("WITHHOLD_VALUES", "False"),
         ("MAX_EXPANDED_BYTES", "1000"),
         ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"),
     ])
     .unwrap();
     assert!(config.batch_alerts && !config.withhold_values && config.path_style_s3);
+    assert_eq!(config.log_reader_role_arn.as_deref(), Some(READER));
     assert_eq!(
         (config.minimum_level, config.max_expanded_bytes),
         (Level::Informational, 1000)
@@ -89,6 +93,10 @@ fn all_problems_are_told_at_once_each_with_its_remedy() {
         ("BATCH_ALERTS", "yes"),
         ("RULES_URI", "https://example.com"),
         ("LEDGER_BUCKET", "s3://ledger/"),
+        (
+            "LOG_READER_ROLE_ARN",
+            "arn:aws:iam::111122223333:user/reader",
+        ),
         ("WITHHOLD_VALUES", "1"),
         ("MAX_EXPANDED_BYTES", "0"),
     ])
@@ -101,6 +109,7 @@ fn all_problems_are_told_at_once_each_with_its_remedy() {
     BATCH_ALERTS: `yes` is neither true nor false
     RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
     LEDGER_BUCKET: `s3://ledger/` is not the name of a bucket; write the name alone, without s3:// or a key
+    LOG_READER_ROLE_ARN: `arn:aws:iam::111122223333:user/reader` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME
     WITHHOLD_VALUES: `1` is neither true nor false
     MAX_EXPANDED_BYTES: `0` is not a number of bytes above 0
     ");

@@ -9,6 +9,7 @@ use billing_watch::{
     ledger::{Entry, Ledger, LedgerError, LedgerStore, MemoryLedger, Tagged, Written},
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
+        Subscribers,
     },
     report::Report,
     rules::{Level, RulePack},
@@ -79,6 +80,10 @@ impl AlertSink for &Slow {
         let mut alerts = self.alerts.borrow_mut();
         alerts.push(alert.clone());
         Ok(format!("message-{}", alerts.len()))
+    }
+
+    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+        unreachable!("only a self-test asks")
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use billing_watch::{
     cloudtrail::Sources,
     envelope::ErrorType,
+    pipeline::{SinkError, Subscribers},
     rules::{Level, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
@@ -447,6 +448,29 @@ fn a_self_test_sends_one_marked_alert() {
         alerts[0].subject,
         "[TEST] billing-watch self-test: nothing has happened"
     );
+}
+
+#[test]
+fn a_self_test_that_nobody_hears_fails_and_says_so() {
+    let unheard = |subscribers| {
+        let mut bench = Bench::new();
+        bench.sink.subscribers = subscribers;
+        let (report, reply) = run_envelope(&bench.pipeline(), &json!({"action": "self-test"}));
+        assert_eq!(report.alerts, 1);
+        let error = reply.unwrap_err();
+        assert_eq!(error.error_type, ErrorType::AlertUnheard);
+        error.message
+    };
+    let pending = Subscribers {
+        confirmed: 0,
+        pending: 2,
+    };
+    insta::assert_snapshot!(unheard(Ok(pending)), @"nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
+    let denied = SinkError {
+        message: "AuthorizationError: no".to_owned(),
+        retryable: false,
+    };
+    insta::assert_snapshot!(unheard(Err(denied)), @"the self-test's alert was accepted, but whether anybody hears it is not known: AuthorizationError: no; allow sns:GetTopicAttributes on the topic in the function's role");
 }
 
 #[test]

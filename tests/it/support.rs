@@ -14,7 +14,7 @@ use billing_watch::{
     ledger::{Ledger, MemoryLedger},
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
-        StoreErrorKind,
+        StoreErrorKind, Subscribers,
     },
     report::Report,
     rules::{Level, RuleFile, RulePack},
@@ -200,10 +200,23 @@ impl LogBody for MemoryBody {
 }
 
 /// Alerts in memory; the first `refusals` are refused.
-#[derive(Default)]
 pub(crate) struct MemorySink {
     pub(crate) alerts: RefCell<Vec<Alert>>,
     pub(crate) refusals: RefCell<usize>,
+    pub(crate) subscribers: Result<Subscribers, SinkError>,
+}
+
+impl Default for MemorySink {
+    fn default() -> Self {
+        Self {
+            alerts: RefCell::default(),
+            refusals: RefCell::default(),
+            subscribers: Ok(Subscribers {
+                confirmed: 1,
+                pending: 0,
+            }),
+        }
+    }
 }
 
 impl AlertSink for &MemorySink {
@@ -218,6 +231,10 @@ impl AlertSink for &MemorySink {
         let mut alerts = self.alerts.borrow_mut();
         alerts.push(alert.clone());
         Ok(format!("message-{}", alerts.len()))
+    }
+
+    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+        self.subscribers.clone()
     }
 }
 

@@ -146,6 +146,18 @@ fn the_readme_documents_every_variable() {
 }
 
 #[test]
+fn the_template_sets_every_variable_and_no_other() {
+    let template = read("template.yaml");
+    let environment = template.split("        Variables:\n").nth(1).unwrap();
+    let set: BTreeSet<&str> = environment
+        .lines()
+        .map_while(|line| line.strip_prefix("          "))
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
+    assert_eq!(set, BTreeSet::from(billing_watch::config::VARIABLES));
+}
+
+#[test]
 fn the_operations_guide_explains_every_failure() {
     let guide = read("docs/operations.md");
     for error_type in billing_watch::envelope::ErrorType::ALL {

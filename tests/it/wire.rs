@@ -640,3 +640,94 @@ fn a_ledger_that_holds_something_else_fails_the_object_by_name() {
     );
     assert_eq!(alerts_by_record(&aws), [(event_id(2), 1)].into());
 }
+
+const READER: &str = "arn:aws:iam::444455556666:role/log-reader";
+
+#[test]
+fn log_files_are_read_through_the_readers_role_and_everything_else_is_not() {
+    let aws = Aws::new("log-reader");
+    let ledger = aws.ledger_bucket();
+    let key = log_key("Abcdefgh12345678");
+    aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let proxy = {
+        let seen = Arc::clone(&seen);
+        Proxy::start(&aws.address, move |request| {
+            let signed = request.head.split("Credential=").nth(1).unwrap();
+            let what = if request.body.is_empty() || !request.path.eq("/") {
+                request.path.clone()
+            } else {
+                let body = String::from_utf8_lossy(&request.body).into_owned();
+                body.split('&').next().unwrap().to_owned()
+            };
+            let who = signed.split('/').next().unwrap().to_owned();
+            seen.lock().unwrap().push((what, who));
+            Fault::None
+        })
+    };
+    let variables = [
+        ("LEDGER_BUCKET", &*ledger),
+        ("LOG_READER_ROLE_ARN", READER),
+        ("AWS_ENDPOINT_URL", &*proxy.address),
+    ];
+    let function = Function::start(&aws, &variables);
+    let report = function
+        .invoke(&s3_event_in(&aws.bucket, &[&key]))
+        .response();
+    assert_eq!(report["Alerts"], 1);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 5, "{seen:?}");
+    for (what, who) in seen.iter() {
+        let is_log_file = what.starts_with(&format!("/{}/", aws.bucket));
+        assert_eq!(who != "test", is_log_file, "{what} by {who}");
+    }
+    assert_eq!(seen[0].0, "Action=AssumeRole");
+}
+
+#[test]
+fn a_reader_that_may_not_be_assumed_has_its_own_remedy() {
+    let aws = Aws::new("refused-reader");
+    let key = log_key("Abcdefgh12345678");
+    aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
+    let answer = Arc::new(Mutex::new(None));
+    let proxy = {
+        let answer = Arc::clone(&answer);
+        Proxy::start(&aws.address, move |request| {
+            let (status, code) = answer.lock().unwrap().unwrap_or_default();
+            if status == 0 || !request.body.starts_with(b"Action=AssumeRole") {
+                return Fault::None;
+            }
+            let error = format!(
+                "<Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>"
+            );
+            Fault::Answer(status, format!("<ErrorResponse>{error}</ErrorResponse>"))
+        })
+    };
+    let variables = [
+        ("LOG_READER_ROLE_ARN", READER),
+        ("AWS_ENDPOINT_URL", &*proxy.address),
+    ];
+    let function = Function::start(&aws, &variables);
+    let event = s3_event_in(&aws.bucket, &[&key]);
+    let fails = |status, code| {
+        *answer.lock().unwrap() = Some((status, code));
+        let error = function.invoke(&event).error();
+        let message = error["errorMessage"].as_str().unwrap().to_owned();
+        (error["errorType"].as_str().unwrap().to_owned(), message)
+    };
+    let (error_type, message) = fails(403, "AccessDenied");
+    assert_eq!(error_type, "ObjectAccessDenied");
+    assert!(
+        message.contains("sts:AssumeRole: AccessDenied: no; let the function's role assume"),
+        "{message}"
+    );
+    let (error_type, message) = fails(503, "ServiceUnavailable");
+    assert_eq!(error_type, "ObjectUnreadable", "{message}");
+    *answer.lock().unwrap() = None;
+    assert_eq!(function.invoke(&event).response()["Alerts"], 1);
+    let errors = function.stop();
+    let told = errors
+        .iter()
+        .filter(|line| line.to_string().contains("AssumeRole"));
+    assert_eq!(told.count(), 2, "{errors:?}");
+}

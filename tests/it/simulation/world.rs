@@ -12,7 +12,10 @@ use billing_watch::{
     alert::Alert,
     envelope::ObjectRef,
     ledger::{Entry, LedgerError, LedgerStore, Publication, Tagged, Written},
-    pipeline::{AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind},
+    pipeline::{
+        AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind,
+        Subscribers,
+    },
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -425,6 +428,10 @@ impl AlertSink for Reach {
                 retryable: matches!(no_answer, NoAnswer::Unknown) || world.chance(0.5),
             }),
         }
+    }
+
+    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+        unreachable!("only a self-test asks")
     }
 }
 
