@@ -104,11 +104,13 @@ async fn run() -> anyhow::Result<()> {
         warm: AtomicBool::new(false),
     };
     let function = &function;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+    let serve = lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         function.handle(event).await.map_err(diagnostic)
-    }))
-    .await
-    .map_err(|error| anyhow::anyhow!(error))
+    }));
+    // On the heap: it holds all of an invocation.
+    Box::pin(serve)
+        .await
+        .map_err(|error| anyhow::anyhow!(error))
 }
 
 fn diagnostic(error: InvocationError) -> Diagnostic {

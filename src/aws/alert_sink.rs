@@ -13,6 +13,10 @@ use crate::{
     pipeline::{AlertSink, SinkError, Subscribers},
 };
 
+/// What SNS says in place of the ARN of a subscription that nobody has confirmed. (Of one that is
+/// gone it says `Deleted` for a while.)
+const PENDING: &str = "PendingConfirmation";
+
 /// A topic of SNS.
 #[derive(Clone, Debug)]
 pub struct SnsAlertSink {
@@ -60,26 +64,23 @@ impl AlertSink for SnsAlertSink {
     }
 
     async fn subscribers(&self) -> Result<Subscribers, SinkError> {
-        let request = self.client.get_topic_attributes();
-        let answer = request.topic_arn(&self.topic_arn).send().await;
-        let attributes = answer
-            .map_err(|error| SinkError {
+        let mut subscribers = Subscribers::default();
+        let request = self.client.list_subscriptions_by_topic();
+        let mut pages = request.topic_arn(&self.topic_arn).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| SinkError {
                 retryable: is_retryable(&error),
                 message: told(&error),
-            })?
-            .attributes
-            .unwrap_or_default();
-        let count = |name: &str| {
-            let number = attributes.get(name).and_then(|value| value.parse().ok());
-            number.ok_or_else(|| SinkError {
-                message: format!("SNS told no {name}"),
-                retryable: false,
-            })
-        };
-        Ok(Subscribers {
-            confirmed: count("SubscriptionsConfirmed")?,
-            pending: count("SubscriptionsPending")?,
-        })
+            })?;
+            for subscription in page.subscriptions() {
+                match subscription.subscription_arn().unwrap_or_default() {
+                    PENDING => subscribers.pending += 1,
+                    arn if arn.starts_with("arn:") => subscribers.confirmed += 1,
+                    _ => {}
+                }
+            }
+        }
+        Ok(subscribers)
     }
 }
 

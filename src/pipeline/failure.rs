@@ -80,7 +80,7 @@ pub(super) fn of_subscribers(subscribers: Result<Subscribers, SinkError>) -> Res
         Ok(_) => return Ok(()),
         Err(error) => format!(
             "the self-test's alert was accepted, but whether anybody hears it is not known: {error}; \
-             allow sns:GetTopicAttributes on the topic in the function's role"
+             allow sns:ListSubscriptionsByTopic on the topic in the function's role"
         ),
     };
     Err(Failure {

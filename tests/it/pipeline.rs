@@ -470,7 +470,7 @@ fn a_self_test_that_nobody_hears_fails_and_says_so() {
         message: "AuthorizationError: no".to_owned(),
         retryable: false,
     };
-    insta::assert_snapshot!(unheard(Err(denied)), @"the self-test's alert was accepted, but whether anybody hears it is not known: AuthorizationError: no; allow sns:GetTopicAttributes on the topic in the function's role");
+    insta::assert_snapshot!(unheard(Err(denied)), @"the self-test's alert was accepted, but whether anybody hears it is not known: AuthorizationError: no; allow sns:ListSubscriptionsByTopic on the topic in the function's role");
 }
 
 #[test]
