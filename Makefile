@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help test simulate demo watch invoke docs bench measure fuzz mutants deny venv clean
+.PHONY: help test simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,6 @@ SECONDS_EACH ?= 600
 SCHEDULES ?= 2000
 SEED ?= 0
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
-# The linker that cargo-lambda uses is Rust's own: these builds run on this machine.
 export CARGO_TERM_COLOR ?= auto
 
 help: ## List the commands
@@ -68,11 +67,19 @@ deny: ## Licences, sources, bans, and advisories where their database is reachab
 
 venv: $(VENV)/.made ## Tools from PyPI in .venv, pinned
 
-$(VENV)/.made: requirements-dev.txt
+deploy-tools: .venv-sam/.made .venv-checkov/.made .venv-localstack/.made ## sam, checkov and LocalStack, each in its own .venv-…, pinned
+
+# They want different versions of the same libraries.
+.venv-%/.made: requirements/%.txt
+	python3 -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(VENV)/.made: requirements/dev.txt
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 clean: ## Remove what was built
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf .venv .venv-*

@@ -2,7 +2,8 @@
 
 Prints its address on a line of its own, and ends when its standard input does: whoever started it
 can't leave it behind, not even when killed. All its files are under a directory that ends with it.
-Each line that a function writes is appended to the file named by `FUNCTION_LOG`.
+Each line that a function writes is appended to the file named by `FUNCTION_LOG`, each request that it makes to
+the one named by `CALL_LOG`.
 """
 
 import json
@@ -35,7 +36,7 @@ def configure(root, port):
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "DNS_ADDRESS": "0",
         # Lambda's minutes between tries, in a test's time.
-        "LAMBDA_RETRY_BASE_DELAY_SECONDS": "1",
+        "LAMBDA_RETRY_BASE_DELAY": "1",
         "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
         "SQS_ENDPOINT_STRATEGY": "path",
         "LS_LOG": os.environ.get("LS_LOG", "error"),
@@ -92,6 +93,20 @@ def run_functions_as_processes():
     runtime_executor.get_runtime_executor = lambda: ProcessExecutor
 
 
+def log_calls_of_functions():
+    """Notes what functions ask AWS for; they are known by the SDK that they are written with."""
+    from localstack.aws import handlers
+
+    def log(_, context, response):
+        if context.operation and "aws-sdk-rust" in context.request.headers.get("User-Agent", ""):
+            parameters = {name: value for name, value in (context.service_request or {}).items() if isinstance(value, str)}
+            call = {"service": context.service.service_name, "operation": context.operation.name, "parameters": parameters}
+            with open(os.environ["CALL_LOG"], "a") as file:
+                file.write(json.dumps(call) + "\n")
+
+    handlers.run_custom_response_handlers.append(log)
+
+
 def end_with_standard_input():
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -99,9 +114,11 @@ def end_with_standard_input():
 
 def main():
     with tempfile.TemporaryDirectory(prefix="localstack-", ignore_cleanup_errors=True) as root:
+        tempfile.tempdir = root
         port = free_port()
         configure(root, port)
         run_functions_as_processes()
+        log_calls_of_functions()
         from localstack.runtime import current
         from localstack.logging.setup import setup_logging_from_config
         setup_logging_from_config()

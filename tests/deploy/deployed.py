@@ -1,0 +1,78 @@
+"""A stack of one trigger as an operator leaves it: deployed, its bucket connected, its topics subscribed to."""
+
+import os
+import subprocess
+
+from stack import ACCOUNT, LOG_KEY, MANAGEMENT_ACCOUNT, ORGANIZATION, REGION, ROOT, Stack, log_file, until
+
+
+def connect(localstack, bucket, *options, account=ACCOUNT):
+    """What `make connect` runs, against LocalStack; gives what it prints."""
+    done = subprocess.run(
+        [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket, "--yes", *options],
+        env={**os.environ, "AWS_ENDPOINT_URL": localstack.address, "AWS_DEFAULT_REGION": REGION,
+             "AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test"},
+        capture_output=True, text=True,
+    )
+    return done.stdout + done.stderr
+
+
+def notifying_topic(localstack, bucket):
+    """A topic that the bucket tells of every object, as it may be there before billing-watch."""
+    topic = localstack.client("sns").create_topic(Name=f"{bucket}-topic")["TopicArn"]
+    localstack.client("s3").put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]},
+    )
+    return topic
+
+
+class Deployed:
+    """The stack, its bucket, and queues that hear its topics."""
+
+    def __init__(self, localstack, trigger):
+        self.localstack, self.trigger = localstack, trigger
+        self.bucket = f"logs-{trigger}"
+        self.s3 = localstack.client("s3")
+        parameters = {
+            "Trigger": trigger, "LogBucketName": self.bucket, "SelfTestSchedule": "rate(7 days)",
+            "AlertEmail": "alerts@example.com", "AlarmEmail": "alarms@example.com",
+        }
+        if trigger == "new-organization-trail":
+            parameters |= {"OrganizationId": ORGANIZATION, "ManagementAccountId": MANAGEMENT_ACCOUNT}
+        if not trigger.startswith("new-"):
+            self.s3.create_bucket(Bucket=self.bucket)
+        if trigger.startswith("topic"):
+            self.topic = notifying_topic(localstack, self.bucket)
+            parameters["NotificationTopicArn"] = self.topic
+        self.stack = Stack(localstack, f"watch-{trigger}", parameters)
+        if "NotificationTarget" in self.stack.outputs:
+            assert connect(localstack, self.bucket, "--stack", self.stack.name).endswith(": connected\n")
+        self.alerts = self.stack.subscribe_queue(self.stack.outputs["AlertTopicArn"])
+        self.failed = self.stack.outputs["FailedQueueUrl"]
+
+    def put(self, name, *records):
+        key = LOG_KEY % name
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=log_file(*records))
+        return key
+
+    def next_alert(self):
+        [alert] = until("an alert", lambda: self.stack.receive(self.alerts))
+        return alert
+
+    def lose_alert_topic(self):
+        """Deletes the topic; gives what brings it back as it was."""
+        sns, arn = self.stack.client("sns"), self.stack.outputs["AlertTopicArn"]
+        attributes = sns.get_topic_attributes(TopicArn=arn)["Attributes"]
+        sns.delete_topic(TopicArn=arn)
+
+        def bring_back():
+            kept = {name: attributes[name] for name in ("Policy", "KmsMasterKeyId", "DisplayName")}
+            sns.create_topic(Name=arn.rsplit(":", 1)[1], Attributes=kept)
+            self.alerts = self.stack.subscribe_queue(arn)
+
+        return bring_back
+
+    def metrics(self, name):
+        """The sum of a metric over everything that the function has done."""
+        return sum(line[name] for line in self.localstack.metric_lines(self.stack.name))

@@ -1,0 +1,229 @@
+"""Every alarm fires for what it is about, and for nothing else: evaluated on the metrics of real invocations."""
+
+import datetime
+import json
+import time
+
+import pytest
+
+from alarms import Metrics, state
+from stack import LOG_KEY, REGION, ROOT, Stack, closure, log_file
+
+# What the services publish, with the dimension that tells of one function, queue, topic or rule:
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+# https://docs.aws.amazon.com/sns/latest/dg/sns-monitoring-using-cloudwatch.html
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+OF_SERVICES = {
+    "AWS/Lambda": ("FunctionName", {"Errors", "Throttles", "AsyncEventsDropped", "DestinationDeliveryFailures", "Invocations", "Duration", "ConcurrentExecutions"}),
+    "AWS/SQS": ("QueueName", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
+    "AWS/SNS": ("TopicName", {"NumberOfNotificationsFailed", "NumberOfNotificationsFailedToRedriveToDlq"}),
+    "AWS/Events": ("RuleName", {"InvocationsFailedToBeSentToDlq"}),
+}
+MINUTE = 60
+# A multiple of every period: CloudWatch's periods begin at full ones.
+NOW = 1_800_000_000
+
+
+def alarms_of(stack):
+    """The alarms as CloudWatch has them, by what stands behind the stack's name."""
+    pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
+    return {alarm["AlarmName"].removeprefix(f"{stack.name}-"): alarm for page in pages for alarm in page["MetricAlarms"]}
+
+
+class Watched:
+    """A stack that watches the billing console alone, and what its invocations told CloudWatch."""
+
+    def __init__(self, localstack):
+        self.localstack = localstack
+        self.s3 = localstack.client("s3")
+        self.s3.create_bucket(Bucket="logs-alarms")
+        self.s3.create_bucket(Bucket="rules-alarms")
+        # Rules are read once by an instance, so the broken one has a stack of its own.
+        parameters = {"Trigger": "eventbridge-queue", "LogBucketName": "logs-alarms", "EventSources": "billingconsole.amazonaws.com"}
+        self.stack = Stack(localstack, "watch-alarms", parameters)
+        self.alarms = alarms_of(self.stack)
+
+    def put(self, name, body):
+        key = LOG_KEY % name
+        self.s3.put_object(Bucket="logs-alarms", Key=key, Body=body)
+        return key
+
+    def invoke(self, event, stack=None):
+        """What CloudWatch hears of one invocation five minutes ago."""
+        stack = stack or self.stack
+        before = len(self.localstack.metric_lines(stack.name))
+        _, failed = stack.invoke(event)
+        [line] = self.localstack.metric_lines(stack.name)[before:]
+        metrics = Metrics()
+        metrics.put_line(line, NOW - 1 * MINUTE)
+        for name, value in {"Invocations": 1, "Errors": int(failed), "Throttles": 0, "AsyncEventsDropped": 0, "DestinationDeliveryFailures": 0}.items():
+            metrics.put("AWS/Lambda", name, {"FunctionName": stack.name}, NOW - 1 * MINUTE, value)
+        return metrics
+
+
+def s3_event(key, created=None):
+    moment = datetime.datetime.fromtimestamp(created or time.time(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": moment,
+                         "s3": {"bucket": {"name": "logs-alarms"}, "object": {"key": key, "size": 1}}}]}
+
+
+def firing(alarms, metrics, now=NOW):
+    return {name for name, alarm in alarms.items() if state(alarm, metrics, now) == "ALARM"}
+
+
+@pytest.fixture(scope="module")
+def watched(localstack):
+    return Watched(localstack)
+
+
+def test_a_scanned_log_file_raises_nothing_even_if_it_alerts(watched):
+    event = s3_event(watched.put("Abcdefgh12345678", log_file(closure("event-1"))))
+    assert firing(watched.alarms, watched.invoke(event)) == set()
+
+
+def test_a_broken_log_file_is_a_failed_object_and_an_error(watched):
+    event = s3_event(watched.put("Bcdefghi23456789", b"\x1f\x8bbroken"))
+    # Nothing else was scanned, so that there is silence, too.
+    assert firing(watched.alarms, watched.invoke(event)) == {"failed-objects", "function-errors", "silence"}
+
+
+def test_a_broken_log_file_from_the_queue_is_a_failed_object_and_no_error(watched):
+    body = json.dumps(s3_event(LOG_KEY % "Bcdefghi23456789"))
+    event = {"Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": body}]}
+    assert firing(watched.alarms, watched.invoke(event)) == {"failed-objects", "silence"}
+
+
+def test_an_unknown_envelope_is_told_apart(watched):
+    assert firing(watched.alarms, watched.invoke({"hello": "world"})) == {"unknown-envelopes", "function-errors", "silence"}
+    event = {"Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": "hello"}]}
+    assert firing(watched.alarms, watched.invoke(event)) == {"unknown-envelopes", "silence"}
+
+
+def test_a_finding_that_nobody_watches_is_told(watched):
+    moved = {**closure("event-2"), "eventSource": "payments.amazonaws.com", "eventName": "DeletePaymentInstrument"}
+    event = s3_event(watched.put("Cdefghij34567890", log_file(moved)))
+    assert firing(watched.alarms, watched.invoke(event)) == {"unwatched-findings"}
+
+
+def test_a_log_file_that_is_handled_late_is_told(watched):
+    key = watched.put("Defghijk45678901", log_file())
+    late = watched.invoke(s3_event(key, time.time() - 901))
+    assert firing(watched.alarms, late) == {"slow-handling"}
+    assert firing(watched.alarms, watched.invoke(s3_event(key, time.time() - 800))) == set()
+    # One in ten may be late.
+    for _ in range(9):
+        event = s3_event(key, time.time())
+        late.put("BillingWatch", "HandlingDelay", {"FunctionName": watched.stack.name}, NOW - 1 * MINUTE, 1.0)
+    assert firing(watched.alarms, late) == set()
+
+
+def test_a_broken_rule_is_told_by_every_invocation(watched):
+    watched.s3.put_object(Bucket="rules-alarms", Key="own.yml", Body="title: no rule")
+    watched.s3.put_object(Bucket="logs-alarms", Key="quiet.json.gz", Body=log_file())
+    parameters = {"Trigger": "bucket", "LogBucketName": "logs-alarms", "RulesUri": "s3://rules-alarms/", "LogKeyPrefix": "", "SilenceHours": 0}
+    stack = Stack(watched.localstack, "watch-rules", parameters)
+    alarms = alarms_of(stack)
+    # Silence is off, and there is neither queue nor rule.
+    assert set(watched.alarms) - set(alarms) == {"silence", "deliveries-late", "rule-loses-events"}
+    assert firing(alarms, watched.invoke(s3_event("quiet.json.gz"), stack)) == {"rejected-rules"}
+
+
+def test_silence_is_hours_without_a_scanned_log_file_and_nothing_else(watched):
+    scanned = watched.invoke(s3_event(watched.put("Efghijkl56789012", log_file())))
+    silent = lambda hours, metrics=scanned: "silence" in firing(watched.alarms, metrics, NOW + hours * 60 * MINUTE)
+    # It was scanned in the hour before NOW.
+    assert [silent(hours) for hours in (0, 1, 2)] == [False, False, False]
+    assert [silent(hours) for hours in (3, 4, 100)] == [True, True, True]
+    # Neither a self-test nor a skipped object breaks the silence; one log file does.
+    skipped = watched.invoke(s3_event("AWSLogs/111122223333/Config/us-east-1/2026/3/2/x.json.gz"))
+    assert silent(0, skipped)
+    self_test = watched.invoke({"action": "self-test"})
+    assert silent(0, self_test)
+
+
+def test_a_self_test_that_nobody_hears_is_an_error(watched):
+    assert "function-errors" in firing(watched.alarms, watched.invoke({"action": "self-test"}))
+    watched.stack.subscribe_queue(watched.stack.outputs["AlertTopicArn"])
+    assert "function-errors" not in firing(watched.alarms, watched.invoke({"action": "self-test"}))
+
+
+def test_each_alarm_on_a_service_s_own_metric_fires_at_its_threshold(watched, deployed):
+    alarms = {**watched.alarms, **alarms_of(deployed("topic-queue").stack)}
+    thresholds = {
+        "function-errors": (0, 1), "function-throttles": (0, 1), "events-dropped": (0, 1), "destination-failures": (0, 1),
+        "undelivered-alerts": (0, 1), "rule-loses-events": (0, 1), "topic-loses-notifications": (0, 1),
+        "failed-queue-filled": (0, 1), "hopeless-queue-filled": (0, 1),
+        "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "hopeless-queue-old": (4 * 86400 - 1, 4 * 86400), "deliveries-late": (900, 901),
+    }
+    of_services = {name for name, alarm in alarms.items() if alarm["Namespace"] in OF_SERVICES}
+    assert of_services == set(thresholds)
+    for name, (quiet, loud) in thresholds.items():
+        alarm = alarms[name]
+        for value, expected in ((quiet, "OK"), (loud, "ALARM")):
+            metrics = Metrics()
+            dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
+            metrics.put(alarm["Namespace"], alarm["MetricName"], dimensions, NOW - 1 * MINUTE, value)
+            assert state(alarm, metrics, NOW) == expected, (name, value)
+        # Nothing at all is no reason to call somebody, but for silence.
+        assert state(alarm, Metrics(), NOW) == "OK", name
+
+
+def test_what_lies_in_the_failure_queue_is_counted_there(watched):
+    url = watched.stack.outputs["FailedQueueUrl"]
+    alarm = watched.alarms["failed-queue-filled"]
+    [dimension] = alarm["Dimensions"]
+    assert url.endswith("/" + dimension["Value"])
+    sqs = watched.stack.client("sqs")
+    for expected in ("OK", "ALARM"):
+        visible = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["ApproximateNumberOfMessages"]
+        metrics = Metrics()
+        metrics.put("AWS/SQS", "ApproximateNumberOfMessagesVisible", {dimension["Name"]: dimension["Value"]}, NOW - 1 * MINUTE, int(visible))
+        assert state(alarm, metrics, NOW) == expected
+        sqs.send_message(QueueUrl=url, MessageBody="{}")
+    sqs.purge_queue(QueueUrl=url)
+
+
+def test_every_alarm_and_every_graph_names_a_metric_that_there_is(watched, deployed):
+    event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
+    line_metrics = {name for _, name, _ in watched.invoke(event).values}
+    for stack in (watched.stack, deployed("topic-queue").stack):
+        for name, alarm in alarms_of(stack).items():
+            check_metric(alarm["Namespace"], alarm["MetricName"], [(entry["Name"], entry["Value"]) for entry in alarm["Dimensions"]], line_metrics, stack)
+    [dashboard] = [entry["DashboardName"] for entry in watched.stack.client("cloudwatch").list_dashboards()["DashboardEntries"]
+                   if entry["DashboardName"] == watched.stack.name]
+    body = json.loads(watched.stack.client("cloudwatch").get_dashboard(DashboardName=dashboard)["DashboardBody"])
+    shown = set()
+    for widget in body["widgets"]:
+        assert widget["properties"]["region"] == REGION
+        for metric in widget["properties"]["metrics"]:
+            namespace, name, dimension, value = metric[:4]
+            check_metric(namespace, name, [(dimension, value)], line_metrics, watched.stack)
+            shown.add(name)
+    assert {"Scanned", "FetchedBytes", "ExpandedBytes", "AlertDelay", "HandlingDelay", "Failed", "Errors", "ColdStart"} <= shown
+    assert {f"Findings{level}" for level in ("Critical", "High", "Medium", "Low", "Informational")} <= shown
+
+
+def check_metric(namespace, name, dimensions, line_metrics, stack):
+    [(dimension, value)] = dimensions
+    if namespace == "BillingWatch":
+        assert name in line_metrics and (dimension, value) == ("FunctionName", stack.name)
+        return
+    expected, names = OF_SERVICES[namespace]
+    assert dimension == expected and name in names, (namespace, name)
+    known = {stack.name, stack.outputs["AlertTopicArn"].rsplit(":", 1)[1], "logs-topic-queue-topic", *stack.resources.values()}
+    assert value in known | {url.rsplit("/", 1)[1] for url in stack.resources.values()}, value
+
+
+def test_alarms_reach_people_who_are_not_silenced_with_the_alerts(watched):
+    alarms, alerts = watched.stack.outputs["AlarmTopicArn"], watched.stack.outputs["AlertTopicArn"]
+    for name, alarm in watched.alarms.items():
+        expected = [alarms, alerts] if name == "silence" else [alarms]
+        assert alarm["AlarmActions"] == alarm["OKActions"] == expected, name
+        assert alarm["ActionsEnabled"]
+
+
+def test_the_operations_guide_says_what_to_do_about_every_alarm(watched, deployed):
+    guide = (ROOT / "docs/operations.md").read_text()
+    for name in {**watched.alarms, **alarms_of(deployed("topic-queue").stack)}:
+        assert f"| `{name}` |" in guide, name
