@@ -128,6 +128,23 @@ class Stack:
         events = self.cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
         return [event for event in events if "FAILED" in event["ResourceStatus"]]
 
+    def cloudwatch(self, operation, **arguments):
+        """An answer of CloudWatch, asked by a boto3 of LocalStack's age: a newer one speaks a protocol that it does not know."""
+        program = "import boto3, json, sys; client = boto3.client('cloudwatch'); " \
+            "print(json.dumps(getattr(client, sys.argv[1])(**json.loads(sys.argv[2])), default=str))"
+        done = subprocess.run(
+            [ROOT / ".venv-localstack/bin/python", "-c", program, operation, json.dumps(arguments)],
+            env={**os.environ, "AWS_ENDPOINT_URL": self.localstack.address, "AWS_DEFAULT_REGION": REGION,
+                 "AWS_ACCESS_KEY_ID": self.account, "AWS_SECRET_ACCESS_KEY": "test"},
+            stdout=subprocess.PIPE, text=True, check=True,
+        )
+        return json.loads(done.stdout)
+
+    def alarms(self):
+        """The alarms as CloudWatch has them, by what stands behind the stack's name."""
+        alarms = self.cloudwatch("describe_alarms", AlarmNamePrefix=f"{self.name}-", MaxRecords=100)["MetricAlarms"]
+        return {alarm["AlarmName"].removeprefix(f"{self.name}-"): alarm for alarm in alarms}
+
     def subscribe_queue(self, topic_arn):
         """A queue that hears what the topic says; gives its URL."""
         sqs = self.client("sqs")

@@ -25,12 +25,6 @@ MINUTE = 60
 NOW = 1_800_000_000
 
 
-def alarms_of(stack):
-    """The alarms as CloudWatch has them, by what stands behind the stack's name."""
-    pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
-    return {alarm["AlarmName"].removeprefix(f"{stack.name}-"): alarm for page in pages for alarm in page["MetricAlarms"]}
-
-
 class Watched:
     """A stack that watches the billing console alone, and what its invocations told CloudWatch."""
 
@@ -42,7 +36,7 @@ class Watched:
         # Rules are read once by an instance, so the broken one has a stack of its own.
         parameters = {"Trigger": "eventbridge-queue", "LogBucketName": "logs-alarms", "EventSources": "billingconsole.amazonaws.com"}
         self.stack = Stack(localstack, "watch-alarms", parameters)
-        self.alarms = alarms_of(self.stack)
+        self.alarms = self.stack.alarms()
 
     def put(self, name, body):
         key = LOG_KEY % name
@@ -123,7 +117,7 @@ def test_a_broken_rule_is_told_by_every_invocation(watched):
     watched.s3.put_object(Bucket="logs-alarms", Key="quiet.json.gz", Body=log_file())
     parameters = {"Trigger": "bucket", "LogBucketName": "logs-alarms", "RulesUri": "s3://rules-alarms/", "LogKeyPrefix": "", "SilenceHours": 0}
     stack = Stack(watched.localstack, "watch-rules", parameters)
-    alarms = alarms_of(stack)
+    alarms = stack.alarms()
     # Silence is off, and there is neither queue nor rule.
     assert set(watched.alarms) - set(alarms) == {"silence", "deliveries-late", "rule-loses-events"}
     assert firing(alarms, watched.invoke(s3_event("quiet.json.gz"), stack)) == {"rejected-rules"}
@@ -149,7 +143,7 @@ def test_a_self_test_that_nobody_hears_is_an_error(watched):
 
 
 def test_each_alarm_on_a_service_s_own_metric_fires_at_its_threshold(watched, deployed):
-    alarms = {**watched.alarms, **alarms_of(deployed("topic-queue").stack)}
+    alarms = {**watched.alarms, **deployed("topic-queue").stack.alarms()}
     thresholds = {
         "function-errors": (0, 1), "function-throttles": (0, 1), "events-dropped": (0, 1), "destination-failures": (0, 1),
         "undelivered-alerts": (0, 1), "rule-loses-events": (0, 1), "topic-loses-notifications": (0, 1),
@@ -188,11 +182,9 @@ def test_every_alarm_and_every_graph_names_a_metric_that_there_is(watched, deplo
     event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
     line_metrics = {name for _, name, _ in watched.invoke(event).values}
     for stack in (watched.stack, deployed("topic-queue").stack):
-        for name, alarm in alarms_of(stack).items():
+        for name, alarm in stack.alarms().items():
             check_metric(alarm["Namespace"], alarm["MetricName"], [(entry["Name"], entry["Value"]) for entry in alarm["Dimensions"]], line_metrics, stack)
-    [dashboard] = [entry["DashboardName"] for entry in watched.stack.client("cloudwatch").list_dashboards()["DashboardEntries"]
-                   if entry["DashboardName"] == watched.stack.name]
-    body = json.loads(watched.stack.client("cloudwatch").get_dashboard(DashboardName=dashboard)["DashboardBody"])
+    body = json.loads(watched.stack.cloudwatch("get_dashboard", DashboardName=watched.stack.name)["DashboardBody"])
     shown = set()
     for widget in body["widgets"]:
         assert widget["properties"]["region"] == REGION
@@ -212,7 +204,7 @@ def check_metric(namespace, name, dimensions, line_metrics, stack):
     expected, names = OF_SERVICES[namespace]
     assert dimension == expected and name in names, (namespace, name)
     known = {stack.name, stack.outputs["AlertTopicArn"].rsplit(":", 1)[1], "logs-topic-queue-topic", *stack.resources.values()}
-    assert value in known | {url.rsplit("/", 1)[1] for url in stack.resources.values()}, value
+    assert value in known | {url.rsplit("/", 1)[-1] for url in stack.resources.values()}, value
 
 
 def test_alarms_reach_people_who_are_not_silenced_with_the_alerts(watched):
@@ -225,5 +217,5 @@ def test_alarms_reach_people_who_are_not_silenced_with_the_alerts(watched):
 
 def test_the_operations_guide_says_what_to_do_about_every_alarm(watched, deployed):
     guide = (ROOT / "docs/operations.md").read_text()
-    for name in {**watched.alarms, **alarms_of(deployed("topic-queue").stack)}:
+    for name in {**watched.alarms, **deployed("topic-queue").stack.alarms()}:
         assert f"| `{name}` |" in guide, name

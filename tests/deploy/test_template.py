@@ -1,0 +1,127 @@
+"""The templates before anybody deploys them: what CloudFormation's, SAM's and security reviews' own tools say of them."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from stack import ROOT, TRIGGERS, transformed
+
+TEMPLATES = ["template.yaml", "template-log-account.yaml"]
+
+
+def run(*command, **variables):
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1", **variables},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_sam_finds_nothing():
+    assert "is a valid SAM Template" in run(".venv-sam/bin/sam", "validate", "--lint")
+
+
+@pytest.mark.parametrize("regions", ["us-east-1", "eu-central-1,us-gov-west-1,cn-north-1"])
+def test_cfn_lint_finds_nothing(regions):
+    run(".venv/bin/cfn-lint", *TEMPLATES, "--regions", *regions.split(","))
+
+
+def test_checkov_finds_nothing_and_each_skip_has_its_reason():
+    files = [option for name in TEMPLATES for option in ("--file", name)]
+    # Nothing is fetched or sent.
+    report = json.loads(run(".venv-checkov/bin/checkov", *files, "--framework", "cloudformation", "--skip-download", "--output", "json"))
+    assert report["summary"]["passed"] > 40 and report["summary"]["parsing_errors"] == 0
+    for check in report["results"]["skipped_checks"]:
+        assert len(check["check_result"]["suppress_comment"]) > 30, check["resource"]
+
+
+def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
+    for name in TEMPLATES:
+        template = transformed(name)
+        interface = template["Metadata"]["AWS::CloudFormation::Interface"]
+        grouped = [parameter for group in interface["ParameterGroups"] for parameter in group["Parameters"]]
+        parameters = template["Parameters"]
+        assert sorted(grouped) == sorted(parameters) == sorted(interface["ParameterLabels"])
+        for parameter, definition in parameters.items():
+            assert len(definition["Description"]) > 20, parameter
+            assert {"AllowedValues", "AllowedPattern", "MinValue"} & set(definition), parameter
+            if "AllowedPattern" in definition:
+                assert "ConstraintDescription" in definition, parameter
+                if "Default" in definition:
+                    assert re.fullmatch(definition["AllowedPattern"], definition["Default"]), parameter
+
+
+@pytest.mark.parametrize("parameter, good, bad", [
+    ("LogBucketName", ["trail-logs", "a.b.c"], ["", "s3://logs", "logs/prefix", "Logs"]),
+    ("LogKeyPrefix", ["", "AWSLogs/", "o-exampleorg1/AWSLogs/"], ["AWSLogs", "*/", "a?/"]),
+    ("LogKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
+    ("NotificationTopicArn", ["", "arn:aws-cn:sns:cn-north-1:111122223333:t"], ["t", "arn:aws:sns:us-east-1:111122223333:t.fifo"]),
+    ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
+    ("EventSources", ["billing-family", "billing-family,iam.amazonaws.com", "a.b , c.d"], ["", ",", "a b"]),
+    ("RulesUri", ["", "s3://example-rules/", "s3://example-rules/a/b/"], ["example-rules", "s3://example-rules", "s3://example-rules/a", "s3://r*/a/"]),
+    ("SelfTestSchedule", ["", "rate(7 days)", "cron(0 9 ? * MON *)"], ["weekly", "rate 7 days"]),
+    ("AlertEmail", ["", "soc@example.com"], ["soc", "a@b c"]),
+])
+def test_a_mistyped_parameter_is_refused_before_anything_is_made(parameter, good, bad):
+    pattern = transformed()["Parameters"][parameter]["AllowedPattern"]
+    assert all(re.fullmatch(pattern, value) for value in good)
+    assert not any(re.fullmatch(pattern, value) for value in bad)
+
+
+def evaluate(expression, parameters):
+    """The functions that CloudFormation knows in rules, as far as the template uses them."""
+    if not isinstance(expression, dict):
+        return expression
+    [(function, arguments)] = expression.items()
+    if function == "Ref":
+        return parameters[arguments]
+    values = [evaluate(argument, parameters) for argument in arguments]
+    return {"Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0], "Fn::Or": lambda: any(values)}[function]()
+
+
+def refusals(**given):
+    """What CloudFormation says of a combination of parameters."""
+    template = transformed()
+    parameters = {name: definition.get("Default") for name, definition in template["Parameters"].items()} | given
+    return [
+        assertion["AssertDescription"]
+        for rule in template["Rules"].values()
+        if evaluate(rule["RuleCondition"], parameters)
+        for assertion in rule["Assertions"]
+        if not evaluate(assertion["Assert"], parameters)
+    ]
+
+
+def test_parameters_that_don_t_fit_together_are_refused_with_their_remedy():
+    assert refusals(Trigger="topic-queue") == ["topic and topic-queue need NotificationTopicArn"]
+    assert refusals(Trigger="new-organization-trail", ManagementAccountId="111122223333") == ["new-organization-trail needs OrganizationId"]
+    assert refusals(Trigger="new-trail", LogBucketAccountId="111122223333") == ["a new bucket belongs to this account; leave LogBucketAccountId empty"]
+    for trigger in TRIGGERS:
+        assert refusals(Trigger=trigger, NotificationTopicArn="t", OrganizationId="o", ManagementAccountId="1") == []
+
+
+def test_what_localstack_does_not_create_is_in_the_template():
+    resources = transformed()["Resources"]
+    for bucket, days in (("LedgerBucket", "LedgerRetentionDays"), ("LogBucket", "TrailRetentionDays")):
+        assert (resources[bucket]["DeletionPolicy"], resources[bucket]["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        [rule] = resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"]
+        assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", {"Ref": days})
+    account = {"Fn::If": ["BucketIsElsewhere", {"Ref": "LogBucketAccountId"}, {"Ref": "AWS::AccountId"}]}
+    assert resources["BucketMayInvoke"]["Properties"]["SourceAccount"] == account
+
+
+def test_no_partition_is_written_out_and_no_action_has_a_wildcard():
+    for name in TEMPLATES:
+        text = json.dumps({key: value for key, value in transformed(name).items() if key not in ("Parameters", "Metadata")})
+        assert "arn:aws:" not in text
+        assert not re.search(r'"(?:[a-z0-9]+):[A-Za-z]*\*"', text.replace("s3:ObjectCreated:*", ""))
+
+
+def test_the_build_is_named_as_sam_wants_it():
+    template = (ROOT / "template.yaml").read_text()
+    assert "BuildMethod: rust-cargolambda" in template and "Binary: billing-watch-function" in template
+    assert 'name = "billing-watch-function"' in (ROOT / "Cargo.toml").read_text()
