@@ -114,6 +114,12 @@ def test_what_localstack_does_not_create_is_in_the_template():
     assert resources["BucketMayInvoke"]["Properties"]["SourceAccount"] == account
 
 
+    trail = resources["Trail"]["Properties"]
+    assert trail["IsMultiRegionTrail"] and trail["EnableLogFileValidation"] and trail["IncludeGlobalServiceEvents"] and trail["IsLogging"]
+    assert trail["IsOrganizationTrail"] == {"Fn::If": ["MakesOrganizationTrail", True, False]}
+    assert trail["TrailName"] == {"Ref": "AWS::StackName"} and resources["Trail"]["DependsOn"] == "LogBucketPolicy"
+
+
 def test_no_partition_is_written_out_and_no_action_has_a_wildcard():
     for name in TEMPLATES:
         text = json.dumps({key: value for key, value in transformed(name).items() if key not in ("Parameters", "Metadata")})
