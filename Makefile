@@ -1,28 +1,45 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help test simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
+.PHONY: help test build package connect disconnect simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
 SCHEDULES ?= 2000
+STACK ?= billing-watch
+CONNECTION = $(if $(BUCKET),'$(BUCKET)') --stack '$(STACK)' $(if $(TARGET),--target '$(TARGET)') $(if $(PREFIX),--prefix '$(PREFIX)') \
+	$(if $(OWNER),--owner '$(OWNER)') $(if $(YES),--yes)
 SEED ?= 0
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
+export SAM_CLI_TELEMETRY := 0
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: venv ## Everything that CI checks: format, lints, tests, rules, documents, spelling
+test: venv deploy-tools ## Everything that CI checks: format, lints, tests, template, rules, documents, spelling
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 	cargo test --locked --all-targets
 	cargo test --locked --doc
+	$(BIN)/python -m pytest -q tests/deploy
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
 	$(BIN)/typos
+
+build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-sam/bin/sam build
+
+package: build deploy-tools ## Build, run the result under AWS's emulator, and deploy it into a local AWS
+	$(BIN)/python -m pytest -q tests/deploy/check_package.py
+
+connect: venv ## Let BUCKET tell the stack STACK of new log files; TARGET=, PREFIX=, OWNER=, YES=1
+	@$(BIN)/python scripts/connect.py $(CONNECTION)
+
+disconnect: venv ## Take that notification away again
+	@$(BIN)/python scripts/connect.py --remove $(CONNECTION)
 
 simulate: ## Run SCHEDULES schedules of faults from SEED on; a failing one is named and replays
 	SCHEDULES=$(SCHEDULES) SEED=$(SEED) cargo test --release --locked --no-default-features --test it \

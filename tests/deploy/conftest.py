@@ -1,6 +1,11 @@
 """Peers that the tests of the template talk to, all of them on loopback, and stacks deployed there."""
 
+import pathlib
+import sys
+
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 from deployed import Deployed
 from stack import LocalStack

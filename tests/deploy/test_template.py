@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import cost
 from stack import ROOT, TRIGGERS, transformed
 
 TEMPLATES = ["template.yaml", "template-log-account.yaml"]
@@ -125,6 +126,16 @@ def test_no_partition_is_written_out_and_no_action_has_a_wildcard():
         text = json.dumps({key: value for key, value in transformed(name).items() if key not in ("Parameters", "Metadata")})
         assert "arn:aws:" not in text
         assert not re.search(r'"(?:[a-z0-9]+):[A-Za-z]*\*"', text.replace("s3:ObjectCreated:*", ""))
+
+
+def test_the_cost_page_has_the_tables_that_the_arithmetic_gives():
+    document = (ROOT / "docs/cost.md").read_text()
+    for table in run("python3", "scripts/cost.py").strip().split("\n\n"):
+        assert table in document, "run scripts/cost.py and put its tables into docs/cost.md"
+    assert cost.MEMORY_GB * 1024 == transformed()["Parameters"]["MemorySize"]["Default"]
+    resources = transformed()["Resources"].values()
+    always = [entry for entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm" and entry.get("Condition") in (None, "ListensForSilence")]
+    assert cost.ALARMS[""] == len(always)
 
 
 def test_the_build_is_named_as_sam_wants_it():
