@@ -81,3 +81,14 @@ def test_a_bucket_is_connected_once_and_can_be_disconnected(localstack, deployed
     assert connect(localstack, watch.bucket, *stack, "--remove").endswith(": disconnected\n")
     assert "nothing to do, it is not connected" in connect(localstack, watch.bucket, *stack, "--remove")
     assert connect(localstack, watch.bucket, *stack).endswith(": connected\n")
+
+
+def test_the_schedule_sends_a_test_alert(deployed):
+    watch = deployed("bucket")
+    events = watch.stack.client("events")
+    rule = watch.stack.resources["SelfTestRule"]
+    assert events.describe_rule(Name=rule)["ScheduleExpression"] == "rate(7 days)"
+    [target] = events.list_targets_by_rule(Rule=rule)["Targets"]
+    assert target["Arn"].endswith(f":function:{watch.stack.name}") and target["DeadLetterConfig"]["Arn"].endswith("-failed")
+    _, failed = watch.stack.invoke(json.loads(target["Input"]))
+    assert not failed and watch.next_alert()["Subject"] == "[TEST] billing-watch self-test: nothing has happened"
