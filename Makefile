@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
 SCHEDULES ?= 2000
-STACK ?= billing-watch
-CONNECTION = $(if $(BUCKET),'$(BUCKET)') --stack '$(STACK)' $(if $(TARGET),--target '$(TARGET)') $(if $(PREFIX),--prefix '$(PREFIX)') \
-	$(if $(OWNER),--owner '$(OWNER)') $(if $(YES),--yes)
-SEED ?= 0
+# Only what is written behind `make connect` counts: PREFIX or YES may stand in anybody's environment.
+option = $(if $(findstring command line,$(origin $(1))),$(2) '$($(1))')
+CONNECTION = $(call option,BUCKET) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
+	$(call option,OWNER,--owner) $(if $(findstring command line,$(origin YES)),--yes)
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
 export SAM_CLI_TELEMETRY := 0

@@ -76,12 +76,12 @@ def kind_of(target):
 
 def with_notification(configuration, target, identifier, prefix):
     """The configuration with this notification in it; the same value if it is there already."""
+    # An earlier one of this stack's own, perhaps to another target, makes room: S3 refuses targets that are gone.
+    others = without_own(configuration, target, identifier)
     if target == "eventbridge":
-        return configuration if "EventBridgeConfiguration" in configuration else {**configuration, "EventBridgeConfiguration": {}}
-    section, arn = KINDS[kind_of(target)]
+        return {**others, "EventBridgeConfiguration": configuration.get("EventBridgeConfiguration", {})}
+    section, _ = KINDS[kind_of(target)]
     entry = wanted_entry(target, identifier, prefix)
-    # An earlier one of this stack's own, perhaps to another target, makes room.
-    others = without_own(configuration, identifier)
     for kind, its_target, its_entry in destinations(others):
         if its_target == target and EVENT in its_entry["Events"] and covers(its_entry, entry):
             return configuration
@@ -90,8 +90,20 @@ def with_notification(configuration, target, identifier, prefix):
     return {**others, section: [*others.get(section, []), entry]}
 
 
-def without_own(configuration, identifier):
+def is_own(arn, target, stack):
+    """Whether it is a function or queue of this stack, in the target's account and Region, if that is known."""
+    same_place = target == "eventbridge" or arn.split(":")[3:5] == target.split(":")[3:5]
+    return arn.split(":")[-1] in (stack, f"{stack}-deliveries") and same_place
+
+
+def without_own(configuration, target, identifier):
     """The configuration without the notification that this program added under its id."""
+    strangers = [arn for _, arn, entry in destinations(configuration) if entry.get("Id") == identifier and not is_own(arn, target, identifier)]
+    if strangers:
+        raise Problem(
+            f"a notification with the id `{identifier}` tells {strangers[0]}, which is not of this stack; nothing was changed. "
+            "Remove it by hand if nobody needs it"
+        )
     sections = {section: [entry for entry in configuration.get(section, []) if entry.get("Id") != identifier] for section, _ in ALL_KINDS.values()}
     rest = {name: value for name, value in configuration.items() if name not in sections}
     return {**rest, **{section: entries for section, entries in sections.items() if entries}}
@@ -166,13 +178,13 @@ def change(arguments):
     s3 = boto3.client("s3")
     owner = {"ExpectedBucketOwner": arguments.owner} if arguments.owner else {}
     before = read(s3, arguments.bucket, owner)
-    if arguments.remove and target == "eventbridge":
-        raise Problem(
-            "EventBridge is on or off for the whole bucket, and others may listen. Nothing was changed; if nobody does, turn it off: "
-            "S3 console, bucket, Properties, Amazon EventBridge"
-        )
     if arguments.remove:
-        after = without_own(before, arguments.stack)
+        after = without_own(before, target, arguments.stack)
+        if target == "eventbridge" and normal(after) == normal(before):
+            raise Problem(
+                "EventBridge is on or off for the whole bucket, and others may listen. Nothing was changed; if nobody does, turn it off: "
+                "S3 console, bucket, Properties, Amazon EventBridge"
+            )
     else:
         after = with_notification(before, target, arguments.stack, prefix)
     if normal(after) == normal(before):
@@ -201,8 +213,8 @@ def remedy(error):
     code = error.response["Error"]["Code"]
     if code == "InvalidArgument" and "destination" in str(error):
         return (
-            "; S3 may not send to the target: was the stack deployed for this bucket (LogBucketName), its account (LogBucketAccountId) "
-            "and its Region?"
+            "; S3 may not send to a target: was the stack deployed for this bucket (LogBucketName), its account (LogBucketAccountId) "
+            "and its Region? Or is the target of another notification shown above gone? S3 tries them all"
         )
     if code in ("AccessDenied", "AllAccessDisabled"):
         return "; allow s3:GetBucketNotification and s3:PutBucketNotification. Control Tower denies them on its own buckets: docs/operations.md"

@@ -70,7 +70,13 @@ impl AlertSink for SnsAlertSink {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| SinkError {
                 retryable: is_retryable(&error),
-                message: told(&error),
+                message: match error.code() {
+                    Some("AuthorizationError") => format!(
+                        "{}; allow sns:ListSubscriptionsByTopic on the topic in the function's role",
+                        told(&error)
+                    ),
+                    _ => told(&error),
+                },
             })?;
             for subscription in page.subscriptions() {
                 match subscription.subscription_arn().unwrap_or_default() {

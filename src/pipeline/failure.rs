@@ -18,11 +18,13 @@ pub(super) fn of_store(object: &ObjectRef, error: &StoreError) -> Failure {
         StoreErrorKind::Missing => (ErrorType::ObjectMissing, ""),
         StoreErrorKind::AccessDenied => (
             ErrorType::ObjectAccessDenied,
-            "; allow s3:GetObject in the function's role and in the bucket's policy",
+            "; allow s3:GetObject to the role that reads (LOG_READER_ROLE_ARN, or else the \
+             function's own) and in the bucket's policy",
         ),
         StoreErrorKind::KeyAccessDenied => (
             ErrorType::KeyAccessDenied,
-            "; allow kms:Decrypt in the function's role and in the key's policy",
+            "; allow kms:Decrypt to the role that reads (LOG_READER_ROLE_ARN, or else the \
+             function's own) and in the key's policy",
         ),
         StoreErrorKind::RoleRefused => (
             ErrorType::ObjectAccessDenied,
@@ -57,36 +59,33 @@ pub(super) fn of_ledger(object: &ObjectRef, error: &LedgerError) -> Failure {
 
 pub(super) fn of_sink(what: &str, error: &SinkError) -> Failure {
     Failure {
-        error_type: if error.retryable {
-            ErrorType::AlertNotSent
-        } else {
-            ErrorType::AlertRefused
-        },
+        error_type: sink_error_type(error),
         message: format!("failed to publish {what}: {error}"),
     }
 }
 
 /// A failure unless somebody is known to hear alerts.
 pub(super) fn of_subscribers(subscribers: Result<Subscribers, SinkError>) -> Result<(), Failure> {
-    let cause = match subscribers {
+    match subscribers {
         Ok(Subscribers {
             confirmed: 0,
             pending,
-        }) => format!(
-            "nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
-             ({pending} wait to be confirmed); subscribe somebody, or follow the link in the mail \
-             that asks to confirm"
-        ),
-        Ok(_) => return Ok(()),
-        Err(error) => format!(
-            "the self-test's alert was accepted, but whether anybody hears it is not known: {error}; \
-             allow sns:ListSubscriptionsByTopic on the topic in the function's role"
-        ),
-    };
-    Err(Failure {
-        error_type: ErrorType::AlertUnheard,
-        message: cause,
-    })
+        }) => Err(Failure {
+            error_type: ErrorType::AlertUnheard,
+            message: format!(
+                "nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
+                 ({pending} wait to be confirmed); subscribe somebody, or follow the link in the \
+                 mail that asks to confirm"
+            ),
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure {
+            error_type: sink_error_type(&error),
+            message: format!(
+                "the self-test's alert was accepted, but SNS did not tell who hears it: {error}"
+            ),
+        }),
+    }
 }
 
 pub(super) fn out_of_time(object: &ObjectRef) -> Failure {
@@ -107,5 +106,13 @@ pub(super) fn ledger_busy(object: &ObjectRef) -> Failure {
             "{}: another invocation is alerting on some of its records",
             shown(object)
         ),
+    }
+}
+
+fn sink_error_type(error: &SinkError) -> ErrorType {
+    if error.retryable {
+        ErrorType::AlertNotSent
+    } else {
+        ErrorType::AlertRefused
     }
 }

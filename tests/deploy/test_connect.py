@@ -10,6 +10,7 @@ import pytest
 from stack import REGION, ROOT
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:billing-watch-deliveries"
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:billing-watch"
 OTHER_QUEUE = "arn:aws:sqs:us-east-1:123456789012:siem"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:trail"
 ENVIRONMENT = {"AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -129,10 +130,24 @@ def test_a_wider_notification_of_the_same_target_is_enough(bucket):
 
 def test_a_stack_that_changed_its_trigger_replaces_its_own_notification(bucket):
     bucket.connect()
-    code, told = bucket.connect(target=OTHER_QUEUE)
+    code, told = bucket.connect(target=FUNCTION)
     assert code == 0, told
-    [entry] = bucket.notifications()["QueueConfigurations"]
-    assert entry["QueueArn"] == OTHER_QUEUE
+    assert "QueueConfigurations" not in bucket.notifications()
+    [entry] = bucket.notifications()["LambdaFunctionConfigurations"]
+    assert entry["LambdaFunctionArn"] == FUNCTION
+    # To EventBridge: S3 would refuse to write a target that is gone with the old trigger.
+    code, told = bucket.connect(target="eventbridge")
+    assert "LambdaFunctionConfigurations" not in bucket.notifications(), told
+
+
+@pytest.mark.parametrize("stranger", [
+    OTHER_QUEUE, QUEUE.replace("123456789012", "111122223333"), QUEUE.replace("deliveries", "other"),
+])
+@pytest.mark.parametrize("options", [(), ("--remove",)])
+def test_a_stranger_s_notification_of_the_same_name_is_left_alone(bucket, stranger, options):
+    before = bucket.notify(QueueConfigurations=[queue(stranger, "billing-watch", prefix="elsewhere/")])
+    code, told = bucket.connect(*options)
+    assert code == 1 and stranger in told and "nothing was changed" in told and bucket.notifications() == before
 
 
 def test_eventbridge_is_turned_on_beside_anything(localstack):
@@ -145,8 +160,15 @@ def test_eventbridge_is_turned_on_beside_anything(localstack):
     assert "nothing to do" in bucket.connect(target="eventbridge")[1]
     code, told = bucket.connect("--remove", target="eventbridge")
     assert code == 1 and "others may listen" in told
-    code, told = bucket.connect(target=QUEUE.replace("123456789012", "000000000000"))
+    own = QUEUE.replace("123456789012", "000000000000")
+    code, told = bucket.connect(target=own)
     assert code == 0 and "EventBridgeConfiguration" in bucket.notifications(), told
+    # A stack that went from its queue to EventBridge takes its old notification with it, now or on leaving.
+    for options in ((), ("--remove",)):
+        bucket.notify(**before, EventBridgeConfiguration={})
+        assert bucket.connect(target=own)[0] == 0
+        code, told = bucket.connect(*options, target="eventbridge")
+        assert code == 0 and bucket.notifications() == {**before, "EventBridgeConfiguration": {}}, told
 
 
 @pytest.mark.parametrize("target, remedy", [("queue", "NotificationTarget"), ("arn:aws:s3:::bucket", "NotificationTarget")])

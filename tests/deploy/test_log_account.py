@@ -8,6 +8,7 @@ import pytest
 from deployed import connect
 from stack import ACCOUNT, LOG_ACCOUNT, LOG_KEY, REGION, Stack, closure, log_file, transformed, until
 from test_permissions import allows, role_policy
+from test_template import parsed_by_sam
 
 READER = f"arn:aws:iam::{LOG_ACCOUNT}:role/billing-watch-log-reader"
 LOG_KEY_ARN = f"arn:aws:kms:{REGION}:{LOG_ACCOUNT}:key/11112222-3333-4444-5555-666677778888"
@@ -22,8 +23,8 @@ def deploy_as_told(localstack, stack):
     """Runs what the output says, in the bucket's account."""
     words = shlex.split(stack.outputs["LogAccountCommand"])
     option = lambda name: words[words.index(name) + 1]
-    assert words[:2] == ["sam", "deploy"] and option("--template-file") == "template-log-account.yaml"
-    parameters = dict(word.split("=", 1) for word in words[words.index("--parameter-overrides") + 1:])
+    assert words[:2] == [".venv-sam/bin/sam", "deploy"] and option("--template-file") == "template-log-account.yaml"
+    parameters = parsed_by_sam(words[words.index("--parameter-overrides") + 1:])
     assert set(parameters) <= set(transformed("template-log-account.yaml")["Parameters"])
     return Stack(localstack, option("--stack-name"), parameters, option("--template-file"), LOG_ACCOUNT)
 
@@ -36,6 +37,8 @@ def test_control_tower_s_topic_tells_and_a_role_reads(localstack):
     reader = deploy_as_told(localstack, watch)
     assert reader.outputs["LogReaderRoleArn"] == READER
     alerts = watch.subscribe_queue(watch.outputs["AlertTopicArn"])
+
+    assert json.loads(watch.outputs["KeyPolicyStatement"])["Principal"] == {"AWS": READER}
 
     # The role of the function may assume the reader and read nothing itself; the reader trusts it, and reads the trail's files alone.
     assert allows(role_policy(watch), "sts:AssumeRole", READER)
@@ -54,7 +57,7 @@ def test_control_tower_s_topic_tells_and_a_role_reads(localstack):
         ("s3:PutObject", "arn:aws:s3:::control-tower-logs/o-exampleorg1/AWSLogs/x", False),
         ("s3:ListBucket", "arn:aws:s3:::control-tower-logs", False),
     ]:
-        assert allows(policy, action, resource) == allowed, (action, resource)
+        assert allows(policy, action, resource, LOG_ACCOUNT) == allowed, (action, resource)
 
     key = "o-exampleorg1/" + LOG_KEY % "Abcdefgh12345678"
     localstack.client("s3", LOG_ACCOUNT).put_object(Bucket="control-tower-logs", Key=key, Body=log_file(closure("event-1")))
@@ -77,7 +80,9 @@ def test_eventbridge_passes_events_on_from_the_other_account(localstack):
     bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
     statement = transformed()["Resources"]["OtherAccountMaySendEvents"]["Properties"]["Statement"]
     assert statement["Action"] == "events:PutEvents"
-    assert statement["Condition"] == {"StringEquals": {"events:source": "aws.s3", "events:detail-type": "Object Created"}}
+    assert statement["Condition"] == {
+        "ForAllValues:StringEquals": {"events:source": "aws.s3"}, "StringEquals": {"events:detail-type": "Object Created"},
+    }
     [name] = [role["RoleName"] for role in localstack.client("iam", LOG_ACCOUNT).list_roles()["Roles"] if "SenderRole" in role["RoleName"]]
     policy = localstack.client("iam", LOG_ACCOUNT).get_role_policy(RoleName=name, PolicyName="send-events")["PolicyDocument"]
     assert allows(policy, "events:PutEvents", bus) and not allows(policy, "events:PutEvents", bus.replace(ACCOUNT, "123456789012"))

@@ -5,7 +5,7 @@ import json
 import pytest
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
-from stack import ACCOUNT, LOG_ACCOUNT, REGION, TRIGGERS, Stack, closure, log_file, until
+from stack import ACCOUNT, LOG_ACCOUNT, REGION, TRIGGERS, Stack, closure, log_file, transformed
 
 LOG_KEY_ARN = f"arn:aws:kms:{REGION}:{LOG_ACCOUNT}:key/11112222-3333-4444-5555-666677778888"
 READER = f"arn:aws:iam::{LOG_ACCOUNT}:role/billing-watch-log-reader"
@@ -35,8 +35,12 @@ def role_policy(stack):
     return iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
 
 
-def allows(policy, action, resource):
-    return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource) == PermissionResult.PERMITTED
+def allows(policy, action, resource, owner=ACCOUNT):
+    """Whether it may, if the resource is this account's."""
+    context = {"aws:ResourceAccount": owner}
+    # One by one: moto takes an allowance whose condition does not hold for a denial of everything.
+    each = [IAMPolicy(json.dumps({"Statement": [statement]})) for statement in policy["Statement"]]
+    return any(one.is_action_permitted(action, resource, None, context) == PermissionResult.PERMITTED for one in each)
 
 
 def needs(call):
@@ -136,6 +140,8 @@ def test_the_role_allows_nothing_that_must_not_be(deployed, trigger):
     for resource in [*resources, "*", "arn:aws:iam::999988887777:role/admin", "arn:aws:s3:::another-bucket/key"]:
         for action in DENIED:
             assert not allows(policy, action, resource.replace("*", "x")), (action, resource)
+    assert allows(policy, "s3:GetObject", f"arn:aws:s3:::logs-{trigger}/AWSLogs/x")
+    assert not allows(policy, "s3:GetObject", f"arn:aws:s3:::logs-{trigger}/AWSLogs/x", owner="123456789012")
     for action, resource in [
         ("s3:PutObject", f"arn:aws:s3:::logs-{trigger}/AWSLogs/x"),
         ("s3:GetObject", f"arn:aws:s3:::logs-{trigger}/elsewhere/x"),
@@ -223,6 +229,8 @@ def test_the_failure_queues_keep_longest_and_give_time(deployed):
     assert int(failed["VisibilityTimeout"]) >= 6 * timeout
     assert json.loads(failed["RedrivePolicy"])["deadLetterTargetArn"] == attributes("HopelessQueue")["QueueArn"]
     deliveries = attributes("DeliveryQueue")
+    window = transformed()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
+    assert int(deliveries["VisibilityTimeout"]) >= 6 * timeout + window
     assert json.loads(deliveries["RedrivePolicy"]) == {"deadLetterTargetArn": failed["QueueArn"], "maxReceiveCount": 5}
     mappings = {mapping["EventSourceArn"]: mapping for mapping in stack.client("lambda").list_event_source_mappings(FunctionName=stack.name)["EventSourceMappings"]}
     assert all(mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"] for mapping in mappings.values())

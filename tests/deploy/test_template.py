@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -108,9 +109,10 @@ def test_parameters_that_don_t_fit_together_are_refused_with_their_remedy():
 def test_what_localstack_does_not_create_is_in_the_template():
     resources = transformed()["Resources"]
     for bucket, days in (("LedgerBucket", "LedgerRetentionDays"), ("LogBucket", "TrailRetentionDays")):
-        assert (resources[bucket]["DeletionPolicy"], resources[bucket]["UpdateReplacePolicy"]) == ("Retain", "Retain")
         [rule] = resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"]
         assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", {"Ref": days})
+    for kept in ("LedgerBucket", "LogBucket", "LogBucketPolicy", "Trail"):
+        assert (resources[kept]["DeletionPolicy"], resources[kept]["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), kept
     account = {"Fn::If": ["BucketIsElsewhere", {"Ref": "LogBucketAccountId"}, {"Ref": "AWS::AccountId"}]}
     assert resources["BucketMayInvoke"]["Properties"]["SourceAccount"] == account
 
@@ -136,6 +138,28 @@ def test_the_cost_page_has_the_tables_that_the_arithmetic_gives():
     resources = transformed()["Resources"].values()
     always = [entry for entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm" and entry.get("Condition") in (None, "ListensForSilence")]
     assert cost.ALARMS[""] == len(always)
+
+
+def parsed_by_sam(words):
+    """What SAM's command line makes of `--parameter-overrides`; it refuses an empty value, and cuts one at a blank."""
+    program = "import json, sys; from samcli.cli.types import CfnParameterOverridesType; " \
+        "print(json.dumps(CfnParameterOverridesType().convert(tuple(sys.argv[1:]), None, None)))"
+    return json.loads(run(".venv-sam/bin/python", "-c", program, *words))
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
+def test_the_commands_in_the_documents_are_understood(document):
+    text = (ROOT / document).read_text().replace("\\\n", " ")
+    template = transformed()
+    given = [line.split("--parameter-overrides", 1)[1] for line in text.splitlines() if "sam deploy --parameter-overrides" in line]
+    given += re.findall(r"`('[A-Z][A-Za-z]+=[^`]*')`", text)
+    assert given
+    for words in given:
+        for name, value in parsed_by_sam(shlex.split(words)).items():
+            definition = template["Parameters"][name]
+            example = re.sub(r"(LOG|AUDIT)-ACCOUNT", "111122223333", value).replace("REGION", "us-east-1")
+            assert re.fullmatch(definition.get("AllowedPattern", ".*"), example), (name, value)
+            assert example in definition.get("AllowedValues", [example]), (name, value)
 
 
 def test_the_build_is_named_as_sam_wants_it():

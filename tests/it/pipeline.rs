@@ -452,25 +452,32 @@ fn a_self_test_sends_one_marked_alert() {
 
 #[test]
 fn a_self_test_that_nobody_hears_fails_and_says_so() {
-    let unheard = |subscribers| {
+    let fails = |subscribers| {
         let mut bench = Bench::new();
         bench.sink.subscribers = subscribers;
         let (report, reply) = run_envelope(&bench.pipeline(), &json!({"action": "self-test"}));
         assert_eq!(report.alerts, 1);
-        let error = reply.unwrap_err();
-        assert_eq!(error.error_type, ErrorType::AlertUnheard);
-        error.message
+        reply.unwrap_err()
     };
-    let pending = Subscribers {
+    let error = fails(Ok(Subscribers {
         confirmed: 0,
         pending: 2,
-    };
-    insta::assert_snapshot!(unheard(Ok(pending)), @"nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
-    let denied = SinkError {
-        message: "AuthorizationError: no".to_owned(),
-        retryable: false,
-    };
-    insta::assert_snapshot!(unheard(Err(denied)), @"the self-test's alert was accepted, but whether anybody hears it is not known: AuthorizationError: no; allow sns:ListSubscriptionsByTopic on the topic in the function's role");
+    }));
+    assert_eq!(error.error_type, ErrorType::AlertUnheard);
+    insta::assert_snapshot!(error, @"nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
+    for (retryable, error_type) in [
+        (false, ErrorType::AlertRefused),
+        (true, ErrorType::AlertNotSent),
+    ] {
+        let error = fails(Err(SinkError {
+            message: "AuthorizationError: no".to_owned(),
+            retryable,
+        }));
+        assert_eq!(error.error_type, error_type);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @"the self-test's alert was accepted, but SNS did not tell who hears it: AuthorizationError: no");
+        }
+    }
 }
 
 #[test]
