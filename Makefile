@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
+ARCHITECTURE ?= x86_64
 SCHEDULES ?= 2000
 # Only what is written behind `make connect` counts: PREFIX or YES may stand in anybody's environment.
 option = $(if $(findstring command line,$(origin $(1))),$(2) '$($(1))')
-CONNECTION = $(call option,BUCKET) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
+CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKET=NAME)) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
 	$(call option,OWNER,--owner) $(if $(findstring command line,$(origin YES)),--yes)
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
@@ -29,8 +30,8 @@ test: venv deploy-tools ## Everything that CI checks: format, lints, tests, temp
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
 	$(BIN)/typos
 
-build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam
-	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-sam/bin/sam build
+build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam; ARCHITECTURE=arm64 for the other processor
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
 package: build deploy-tools ## Build, run the result under AWS's emulator, and deploy it into a local AWS
 	$(BIN)/python -m pytest -q tests/deploy/check_package.py

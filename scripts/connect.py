@@ -10,7 +10,7 @@ import json
 import sys
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
 
 KINDS = {"lambda": ("LambdaFunctionConfigurations", "LambdaFunctionArn"), "sqs": ("QueueConfigurations", "QueueArn")}
 ALL_KINDS = {**KINDS, "sns": ("TopicConfigurations", "TopicArn")}
@@ -239,6 +239,10 @@ def main():
         sys.exit(f"{arguments.bucket}: {problem}")
     except ClientError as error:
         sys.exit(f"{arguments.bucket}: {error}{remedy(error)}")
+    except (NoCredentialsError, NoRegionError) as error:
+        sys.exit(f"{arguments.bucket}: {error} Set AWS_PROFILE and AWS_DEFAULT_REGION.")
+    except ParamValidationError:
+        sys.exit(f"`{arguments.bucket}` is no bucket's name; BUCKET is the name alone, without s3:// or a key")
     except BotoCoreError as error:
         sys.exit(f"{arguments.bucket}: {error}")
 

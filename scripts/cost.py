@@ -42,7 +42,8 @@ TRIGGERS = ["new-…, bucket", "bucket-queue", "eventbridge", "eventbridge-queue
 def fixed(trigger):
     """Dollars a month before the first log file."""
     alarms = ALARMS[""] + sum(count for word, count in ALARMS.items() if word and word in trigger)
-    return METRICS * METRIC_MONTH + alarms * ALARM_MONTH + DASHBOARD_MONTH + 2 * KEY_MONTH
+    polling = IDLE_REQUESTS * SQS_REQUEST if "queue" in trigger else 0
+    return METRICS * METRIC_MONTH + alarms * ALARM_MONTH + DASHBOARD_MONTH + 2 * KEY_MONTH + polling
 
 
 def batch_size(files, window=WINDOW_SECONDS, most=BATCH):
@@ -63,7 +64,7 @@ def variable(trigger, files, handled=1.0, window=WINDOW_SECONDS, most=BATCH):
     invocations = reach / batch
     cost = invocations * (LAMBDA_REQUEST + seconds(batch) * MEMORY_GB * LAMBDA_GB_SECOND + LINE_BYTES / 1e9 * LOGS_GB) + reach * S3_GET
     if "queue" in trigger:
-        cost += (reach * (1 + 2 / batch) + IDLE_REQUESTS) * SQS_REQUEST
+        cost += reach * (1 + 2 / batch) * SQS_REQUEST
     if "eventbridge" in trigger:
         cost += files * EVENTBRIDGE_EVENT
     if "topic" in trigger:
@@ -100,6 +101,7 @@ def tables():
         "`eventbridge-queue`, as it comes": variable("eventbridge-queue", files),
         "`bucket-queue`, as it comes": variable("bucket-queue", files),
         "`bucket-queue`, `BatchSize=100`, `BatchingWindowSeconds=60`": variable("bucket-queue", files, window=60, most=100),
+        "`topic-queue`, the same": variable("topic-queue", files, window=60, most=100),
         "`eventbridge-queue`, the same, `LogKeyPattern=*/CloudTrail/us-east-1/*`": variable("eventbridge-queue", files, BUSY_SHARE_US_EAST_1, 60, 100),
     }
     lines += ["", "| 1,000 accounts | a month, without the fixed part |", "| --- | --- |", *[f"| {name} | {dollars(cost)} |" for name, cost in lean.items()]]

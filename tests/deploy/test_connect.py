@@ -180,6 +180,10 @@ def test_a_wrong_target_is_named_with_its_remedy(bucket, target, remedy):
 def test_errors_of_aws_come_with_a_remedy_and_without_a_traceback(bucket):
     code, told = bucket.connect(bucket="no-such-bucket-anywhere")
     assert code == 1 and "NoSuchBucket" in told and "the name alone" in told and "Traceback" not in told
+    code, told = bucket.connect(bucket="s3://logs/prefix")
+    assert code == 1 and "the name alone" in told and "Traceback" not in told
+    done = subprocess.run(["make", "-s", "connect"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "BUCKET is missing: make connect BUCKET=NAME" in done.stderr
     done = subprocess.run(
         [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket.name, "--stack", "no-such-stack"],
         env={**os.environ, **ENVIRONMENT, "AWS_ENDPOINT_URL": bucket.address}, capture_output=True, text=True,
