@@ -1,6 +1,5 @@
 """The template as CloudFormation gets it, deployed into LocalStack, and what its parts can be asked."""
 
-import contextlib
 import functools
 import gzip
 import io
@@ -111,7 +110,7 @@ class Stack:
             Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
-        stack = until(name, lambda: self.ended())
+        stack = until(name, self.ended)
         assert stack["StackStatus"] == "CREATE_COMPLETE", self.why()
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         pages = self.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
@@ -171,17 +170,6 @@ class Stack:
         """`(reply, whether it is an error)`."""
         answer = self.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(payload))
         return json.loads(answer["Payload"].read()), "FunctionError" in answer
-
-    def delete(self):
-        self.cloudformation.delete_stack(StackName=self.name)
-
-        def gone():
-            try:
-                return self.ended()
-            except self.cloudformation.exceptions.ClientError:
-                return True
-
-        until(f"deletion of {self.name}", gone)
 
 
 def log_file(*records):

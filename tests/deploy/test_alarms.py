@@ -183,7 +183,7 @@ def test_every_alarm_and_every_graph_names_a_metric_that_there_is(watched, deplo
     event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
     line_metrics = {name for _, name, _ in watched.invoke(event).values}
     for stack in (watched.stack, deployed("topic-queue").stack):
-        for name, alarm in stack.alarms().items():
+        for alarm in stack.alarms().values():
             check_metric(alarm["Namespace"], alarm["MetricName"], [(entry["Name"], entry["Value"]) for entry in alarm["Dimensions"]], line_metrics, stack)
     body = json.loads(dashboard(watched.stack))
     shown = set()
