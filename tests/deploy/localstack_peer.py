@@ -93,6 +93,13 @@ def run_functions_as_processes():
     runtime_executor.get_runtime_executor = lambda: ProcessExecutor
 
 
+def keep_objects_under(root):
+    """S3's objects have a fixed place in LocalStack, which two of them at a time would share, and leave behind."""
+    from localstack.services.s3 import provider
+
+    provider.DEFAULT_S3_TMP_DIR = f"{root}/s3"
+
+
 def log_calls_of_functions():
     """Notes what functions ask AWS for; they are known by the SDK that they are written with."""
     from localstack.aws import handlers
@@ -117,6 +124,7 @@ def main():
         tempfile.tempdir = root
         port = free_port()
         configure(root, port)
+        keep_objects_under(root)
         run_functions_as_processes()
         log_calls_of_functions()
         from localstack.runtime import current
