@@ -8,6 +8,7 @@ EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
 ARCHITECTURE ?= x86_64
 SCHEDULES ?= 2000
+SEED ?= 0
 # Only what is written behind `make connect` counts: PREFIX or YES may stand in anybody's environment.
 option = $(if $(findstring command line,$(origin $(1))),$(2) '$($(1))')
 CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKET=NAME)) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
