@@ -8,10 +8,9 @@ import urllib.error
 import urllib.request
 
 import boto3
-import pytest
 
 from deployed import connect
-from stack import ACCOUNT, LOG_KEY, REGION, ROOT, closure, log_file, until
+from stack import ACCOUNT, LOG_KEY, REGION, ROOT, closure, log_file, subscribe_queue, until
 from localstack_peer import free_port
 
 BUILT = ROOT / ".aws-sam/build/Function/bootstrap"
@@ -24,18 +23,8 @@ def client(service, endpoint):
 
 def hearing_queue(endpoint, topic):
     sqs = client("sqs", endpoint)
-    url = sqs.create_queue(QueueName=f"hears-{topic.rsplit(':', 1)[1]}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    client("sns", endpoint).subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    url = subscribe_queue(client("sns", endpoint), sqs, topic)
     return lambda: [json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url).get("Messages", [])]
-
-
-@pytest.fixture
-def moto():
-    child = subprocess.Popen([ROOT / ".venv/bin/python", ROOT / "scripts/moto_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield child.stdout.readline().strip()
-    child.stdin.close()
-    child.wait(10)
 
 
 def test_the_bootstrap_runs_under_the_runtime_interface_emulator(moto):
@@ -80,7 +69,7 @@ def test_sam_deploy_leaves_a_stack_that_alerts(localstack):
     subprocess.run(
         [ROOT / ".venv-sam/bin/sam", "deploy", "--no-confirm-changeset", "--parameter-overrides",
          "Trigger=eventbridge", "LogBucketName=deploy-logs", "AlertEmail=soc@example.com", "AlarmEmail=ops@example.com"],
-        cwd=ROOT, env={**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "SAM_CLI_TELEMETRY": "0"}, check=True,
+        cwd=ROOT, env={**localstack.environment(), "SAM_CLI_TELEMETRY": "0"}, check=True,
     )
     assert connect(localstack, "deploy-logs").endswith(": connected\n")
     stacks = client("cloudformation", endpoint).describe_stacks(StackName="billing-watch")["Stacks"]

@@ -1,6 +1,7 @@
 """Peers that the tests of the template talk to, all of them on loopback, and stacks deployed there."""
 
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 from deployed import Deployed
-from stack import LocalStack
+from stack import ROOT, LocalStack
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,15 @@ def localstack(tmp_path_factory):
     peer = LocalStack(tmp_path_factory.mktemp("localstack"))
     yield peer
     peer.stop()
+
+
+@pytest.fixture(scope="session")
+def moto():
+    """Where moto is."""
+    child = subprocess.Popen([ROOT / ".venv/bin/python", ROOT / "scripts/moto_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield child.stdout.readline().strip()
+    child.stdin.close()
+    child.wait(10)
 
 
 @pytest.fixture(scope="session")

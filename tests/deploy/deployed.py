@@ -1,17 +1,15 @@
 """A stack of one trigger as an operator leaves it: deployed, its bucket connected, its topics subscribed to."""
 
-import os
 import subprocess
 
-from stack import ACCOUNT, LOG_KEY, MANAGEMENT_ACCOUNT, ORGANIZATION, REGION, ROOT, Stack, log_file, until
+from stack import ACCOUNT, LOG_KEY, MANAGEMENT_ACCOUNT, ORGANIZATION, ROOT, Stack, log_file, until
 
 
 def connect(localstack, bucket, *options, account=ACCOUNT):
     """What `make connect` runs, against LocalStack; gives what it prints."""
     done = subprocess.run(
         [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket, "--yes", *options],
-        env={**os.environ, "AWS_ENDPOINT_URL": localstack.address, "AWS_DEFAULT_REGION": REGION,
-             "AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test"},
+        env=localstack.environment(account),
         capture_output=True, text=True,
     )
     return done.stdout + done.stderr

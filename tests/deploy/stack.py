@@ -56,6 +56,20 @@ def until(what, probe, seconds=PATIENCE_SECONDS):
     raise AssertionError(f"{what}: nothing in {seconds} s")
 
 
+def environment(address, account=ACCOUNT):
+    """The variables with which a program of AWS's takes a local peer for AWS."""
+    return {**os.environ, "AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+def subscribe_queue(sns, sqs, topic_arn):
+    """A queue that hears what the topic says; gives its URL."""
+    url = sqs.create_queue(QueueName=f"hears-{topic_arn.rsplit(':', 1)[1]}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
+    return url
+
+
 class LocalStack:
     """A LocalStack of its own, and clients of any account."""
 
@@ -85,6 +99,10 @@ class LocalStack:
     def client(self, service, account=ACCOUNT):
         return boto3.client(service, endpoint_url=self.address, region_name=REGION,
                             aws_access_key_id=account, aws_secret_access_key="test")
+
+    def environment(self, account=ACCOUNT):
+        """What makes a program of AWS's talk to this one."""
+        return environment(self.address, account)
 
     def stop(self):
         self.child.stdin.close()
@@ -133,8 +151,7 @@ class Stack:
             "print(json.dumps(getattr(client, sys.argv[1])(**json.loads(sys.argv[2])), default=str))"
         done = subprocess.run(
             [ROOT / ".venv-localstack/bin/python", "-c", program, operation, json.dumps(arguments)],
-            env={**os.environ, "AWS_ENDPOINT_URL": self.localstack.address, "AWS_DEFAULT_REGION": REGION,
-                 "AWS_ACCESS_KEY_ID": self.account, "AWS_SECRET_ACCESS_KEY": "test"},
+            env=self.localstack.environment(self.account),
             stdout=subprocess.PIPE, text=True, check=True,
         )
         return json.loads(done.stdout)
@@ -146,11 +163,7 @@ class Stack:
 
     def subscribe_queue(self, topic_arn):
         """A queue that hears what the topic says; gives its URL."""
-        sqs = self.client("sqs")
-        url = sqs.create_queue(QueueName=f"hears-{topic_arn.rsplit(':', 1)[1]}")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        self.client("sns").subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
-        return url
+        return subscribe_queue(self.client("sns"), self.client("sqs"), topic_arn)
 
     def waiting(self, url):
         """How many messages a queue holds, shown or not."""

@@ -1,19 +1,17 @@
 """`make connect`: what a bucket's notifications are before and after, on moto."""
 
-import os
 import re
 import subprocess
 
 import boto3
 import pytest
 
-from stack import REGION, ROOT
+from stack import REGION, ROOT, environment
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:billing-watch-deliveries"
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:billing-watch"
 OTHER_QUEUE = "arn:aws:sqs:us-east-1:123456789012:siem"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:trail"
-ENVIRONMENT = {"AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class Bucket:
@@ -39,17 +37,9 @@ class Bucket:
         """`(exit code, what was printed)`."""
         done = subprocess.run(
             [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket or self.name, "--target", target, *answer, *options],
-            env={**os.environ, **ENVIRONMENT, "AWS_ENDPOINT_URL": self.address}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env=environment(self.address, "test"), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )
         return done.returncode, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def moto():
-    child = subprocess.Popen([ROOT / ".venv/bin/python", ROOT / "scripts/moto_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield child.stdout.readline().strip()
-    child.stdin.close()
-    child.wait(10)
 
 
 @pytest.fixture
@@ -186,6 +176,6 @@ def test_errors_of_aws_come_with_a_remedy_and_without_a_traceback(bucket):
     assert done.returncode == 2 and "BUCKET is missing: make connect BUCKET=NAME" in done.stderr
     done = subprocess.run(
         [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket.name, "--stack", "no-such-stack"],
-        env={**os.environ, **ENVIRONMENT, "AWS_ENDPOINT_URL": bucket.address}, capture_output=True, text=True,
+        env=environment(bucket.address, "test"), capture_output=True, text=True,
     )
     assert done.returncode == 1 and "no-such-stack can't be read" in done.stderr and "TARGET=" in done.stderr
