@@ -17,12 +17,12 @@ use billing_watch::{
     aws::{Clients, FunctionLedger, S3LogStore, SnsAlertSink},
     cloudtrail::{ScanLimits, Sources},
     config::{Config, RulesLocation},
-    envelope::{Envelope, ErrorType, InvocationError},
+    envelope::{Envelope, ErrorType, InvocationError, with_causes},
     ledger::Ledger,
     metrics::emf_line,
     pipeline::{Invocation, Pipeline, Settings},
     report::Report,
-    rules::{Loaded, RulePack},
+    rules::{LoadedRules, RulePack},
 };
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -34,41 +34,29 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+/// The part of an invocation's time that preparing it may take.
+const PREPARATION_PART: f64 = 0.8;
+
 type Clock = fn() -> Timestamp;
 type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, FunctionLedger, Clock>;
 
-/// What lives as long as the instance.
+/// What lives as long as the function instance.
 struct Function {
     config: Config,
     bundled: RulePack,
-    /// Made by the first invocation: rules that can't be read must fail one, and be tried again.
-    ready: OnceCell<Ready>,
+    /// Made by the first invocation, so that rules which can't be read fail an invocation and the next
+    /// one reads them again.
+    prepared: OnceCell<Prepared>,
     warm: AtomicBool,
 }
 
-struct Ready {
+struct Prepared {
     pipeline: FunctionPipeline,
     rules_rejected: u64,
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::registry()
-        .with(
-            tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false),
-        )
-        // The runtime logs every error that a handler returns, the SDK every role that it may not
-        // assume; both are logged where they occur, and a panic has its own line from the default hook.
-        .with(
-            Targets::new()
-                .with_default(LevelFilter::INFO)
-                .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
-                .with_target("aws_config::sts", LevelFilter::OFF),
-        )
-        .init();
+    start_log();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -86,6 +74,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// Starts the log: JSON lines on standard output.
+fn start_log() {
+    tracing_subscriber::registry()
+        .with(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false),
+        )
+        // The runtime logs every error that a handler returns, and the SDK every role that it may not
+        // assume. Both are logged where they occur. The default hook prints a line for a panic.
+        .with(
+            Targets::new()
+                .with_default(LevelFilter::INFO)
+                .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
+                .with_target("aws_config::sts", LevelFilter::OFF),
+        )
+        .init();
+}
+
 async fn run() -> anyhow::Result<()> {
     let config = Config::from_env().context("configuration")?;
     let bundled = RulePack::load(&[]).context("bundled rules")?.pack;
@@ -100,7 +109,7 @@ async fn run() -> anyhow::Result<()> {
     let function = Function {
         config,
         bundled,
-        ready: OnceCell::new(),
+        prepared: OnceCell::new(),
         warm: AtomicBool::new(false),
     };
     let function = &function;
@@ -139,7 +148,7 @@ impl Function {
         };
         let name = &event.context.env_config.function_name;
         let line = emf_line(&report, name, cold_start, Timestamp::now());
-        // Nothing sensible can be done where standard output is gone.
+        // Nothing can be done where standard output is gone.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
         response
     }
@@ -149,64 +158,43 @@ impl Function {
         envelope: &Envelope,
         invocation: &Invocation,
     ) -> (Report, Result<Value, InvocationError>) {
-        let ready = self.ready.get_or_try_init(|| self.prepare());
-        let time = invocation.deadline.map_or(Duration::MAX, |deadline| {
-            let left = deadline.duration_since(Timestamp::now());
-            Duration::try_from(left).unwrap_or_default().mul_f64(0.8)
-        });
-        let ready = tokio::time::timeout(time, ready).await.unwrap_or_else(|_| {
-            let message = "reading the rules took too long; put fewer files under RULES_URI, or \
-                           raise the function's timeout";
-            Err(logged(ErrorType::RulesUnavailable, message.to_owned()))
-        });
-        let ready = match ready {
-            Ok(ready) => ready,
+        let prepared = match self.prepare_before(invocation.deadline).await {
+            Ok(prepared) => prepared,
             Err(error) => return (Report::default(), Err(error)),
         };
-        let (mut report, outcomes) = ready.pipeline.handle(envelope, invocation).await;
-        report.rules_rejected = ready.rules_rejected;
-        let told = serde_json::json!(report);
-        let response = envelope.respond(&outcomes, told);
+        let (mut report, outcomes) = prepared.pipeline.handle(envelope, invocation).await;
+        report.rules_rejected = prepared.rules_rejected;
+        let response = envelope.respond(&outcomes, serde_json::json!(report));
         (report, response)
     }
 
-    /// Reads the rules and tells of everything that the operator changed or should know.
-    async fn prepare(&self) -> Result<Ready, InvocationError> {
+    /// Prepares the first invocation, within the greater part of its time.
+    async fn prepare_before(
+        &self,
+        deadline: Option<Timestamp>,
+    ) -> Result<&Prepared, InvocationError> {
+        let time = deadline.map_or(Duration::MAX, |deadline| {
+            let left = deadline.duration_since(Timestamp::now());
+            Duration::try_from(left)
+                .unwrap_or_default()
+                .mul_f64(PREPARATION_PART)
+        });
+        let prepared = self.prepared.get_or_try_init(|| self.prepare());
+        tokio::time::timeout(time, prepared)
+            .await
+            .unwrap_or_else(|_| {
+                let message = "reading the rules took too long; put fewer files under RULES_URI, or \
+                               raise the function's timeout";
+                Err(logged(ErrorType::RulesUnavailable, message.to_owned()))
+            })
+    }
+
+    async fn prepare(&self) -> Result<Prepared, InvocationError> {
         let config = &self.config;
         let clients = Clients::from_env(config).await;
-        let files = clients
-            .rule_files(&config.rules)
-            .await
-            .map_err(|error| logged(ErrorType::RulesUnavailable, error.to_string()))?;
-        let Loaded {
-            pack,
-            mut rejected,
-            changes,
-        } = if files.good.is_empty() {
-            Loaded {
-                pack: self.bundled.clone(),
-                rejected: Vec::new(),
-                changes: Vec::new(),
-            }
-        } else {
-            RulePack::load(&files.good)
-                .map_err(|error| logged(ErrorType::RulesBroken, error.to_string()))?
-        };
-        rejected.extend(files.rejected);
-        for problem in &rejected {
-            tracing::error!(error = %problem, "rule left out");
-        }
-        for change in &changes {
-            tracing::info!(change, "rules changed");
-        }
-        for filter in pack.expired_filters(Timestamp::now()) {
-            tracing::warn!(filter, "filter has expired and suppresses no more");
-        }
+        let LoadedRules { pack, rejected, .. } = self.load_rules(&clients).await?;
         let watched = config.watched(&self.bundled);
-        tell_of_sources(&pack, &watched);
-        if config.rules != RulesLocation::Bundled && files.good.is_empty() {
-            tracing::warn!("RULES_URI holds no .yml or .yaml file");
-        }
+        log_sources(&pack, &watched);
         let settings = Settings {
             watched,
             minimum_level: config.minimum_level,
@@ -218,7 +206,7 @@ impl Function {
             },
         };
         let ledger = clients.ledger_store(config.ledger_bucket.as_deref());
-        Ok(Ready {
+        Ok(Prepared {
             pipeline: Pipeline::new(
                 clients.log_store(),
                 clients.alert_sink(&config.alert_topic_arn),
@@ -230,12 +218,46 @@ impl Function {
             rules_rejected: rejected.len() as u64,
         })
     }
+
+    /// Loads the pack with the user's rules, and logs what they change.
+    async fn load_rules(&self, clients: &Clients) -> Result<LoadedRules, InvocationError> {
+        let location = &self.config.rules;
+        let files = clients.rule_files(location).await.map_err(|error| {
+            let causes = with_causes(&error);
+            let message = format!("{causes}; correct RULES_URI or what may read it");
+            logged(ErrorType::RulesUnavailable, message)
+        })?;
+        let mut loaded = if files.good.is_empty() {
+            if *location != RulesLocation::Bundled {
+                tracing::warn!("RULES_URI holds no .yml or .yaml file");
+            }
+            LoadedRules {
+                pack: self.bundled.clone(),
+                rejected: Vec::new(),
+                changes: Vec::new(),
+            }
+        } else {
+            RulePack::load(&files.good)
+                .map_err(|error| logged(ErrorType::RulesBroken, error.to_string()))?
+        };
+        loaded.rejected.extend(files.rejected);
+        for problem in &loaded.rejected {
+            tracing::error!(error = %problem, "rule left out");
+        }
+        for change in &loaded.changes {
+            tracing::info!(change, "rules changed");
+        }
+        for filter in loaded.pack.expired_filters(Timestamp::now()) {
+            tracing::warn!(filter, "the filter has expired and suppresses nothing");
+        }
+        Ok(loaded)
+    }
 }
 
-/// This attempt, under a name of its own: Lambda keeps the request id for its retries, and may hand
-/// one event to two instances at a time.
+/// Names this attempt at an event. Lambda keeps the request id for its retries, and may deliver one
+/// event to two instances at a time, so the id alone would not do.
 ///
-/// A deadline in the past is none: `cargo lambda watch` sends one of 1970.
+/// A deadline in the past counts as none: `cargo lambda watch` sends one of 1970.
 fn invocation(context: &lambda_runtime::Context) -> Invocation {
     let random = RandomState::new().build_hasher().finish();
     let deadline = i64::try_from(context.deadline)
@@ -247,32 +269,17 @@ fn invocation(context: &lambda_runtime::Context) -> Invocation {
     }
 }
 
-/// Logs what nobody watches, what nobody can alert on, and what costs the shortcut.
-fn tell_of_sources(pack: &RulePack, watched: &Sources) {
-    let mut unwatched = BTreeSet::new();
-    let mut named = BTreeSet::new();
-    for (rule, sources) in pack.rule_sources() {
-        match sources {
-            Ok(sources) => {
-                for source in sources {
-                    named.insert(source);
-                    if !watched.admit(Some(&Value::from(source))) {
-                        unwatched.insert(source);
-                    }
-                }
-            }
-            Err(why) => tracing::warn!(
-                rule = rule.id,
-                file = rule.file,
-                why,
-                "every record is parsed, for this rule's sources can't be told; name them in it"
-            ),
-        }
-    }
+/// Logs which sources of rules are not watched, and which watched sources no rule names.
+fn log_sources(pack: &RulePack, watched: &Sources) {
+    let named = named_sources(pack);
+    let unwatched: Vec<&str> = named
+        .iter()
+        .copied()
+        .filter(|source| !watched.admit(Some(&Value::from(*source))))
+        .collect();
     if !unwatched.is_empty() {
-        let sources: Vec<&str> = unwatched.into_iter().collect();
         tracing::info!(
-            sources = sources.join(","),
+            sources = unwatched.join(","),
             "sources that rules name and EVENT_SOURCES does not watch: counted, not alerted"
         );
     }
@@ -289,6 +296,23 @@ fn tell_of_sources(pack: &RulePack, watched: &Sources) {
             );
         }
     }
+}
+
+/// The sources that rules name. Logs each rule whose text does not tell its sources.
+fn named_sources(pack: &RulePack) -> BTreeSet<&str> {
+    let mut named = BTreeSet::new();
+    for (rule, sources) in pack.rule_sources() {
+        match sources {
+            Ok(sources) => named.extend(sources),
+            Err(why) => tracing::warn!(
+                rule = rule.id,
+                file = rule.file,
+                why,
+                "every record is parsed, since the rule does not name its sources"
+            ),
+        }
+    }
+    named
 }
 
 fn logged(error_type: ErrorType, message: String) -> InvocationError {

@@ -10,7 +10,7 @@ use crate::report::Report;
 /// Namespace of every metric.
 pub const NAMESPACE: &str = "BillingWatch";
 
-/// The one line of metrics of an invocation, without a line break.
+/// Returns the line of metrics of an invocation, without a line break.
 pub fn emf_line(report: &Report, function_name: &str, cold_start: bool, now: Timestamp) -> String {
     let mut members = Map::new();
     let mut definitions = Vec::new();

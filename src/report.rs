@@ -1,4 +1,4 @@
-//! What one invocation did, in numbers: the source of the response and of the metrics.
+//! The report: what one invocation did, in numbers. The reply and the metrics follow from it.
 
 use std::collections::BTreeMap;
 
@@ -10,75 +10,95 @@ use crate::rules::Level;
 /// CloudWatch takes at most this many values of one metric in one line.
 const DELAY_VALUES: usize = 100;
 
-/// Counters of one invocation; its names are those of the metrics.
-///
-/// `objects = scanned + skipped + failed`, and `findings = below_level + suppressed + unwatched +
-/// told_only + duplicate + published + failed_findings`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Report {
+/// Makes [`Report`] from a list of its counters, so that each is named once.
+macro_rules! report {
+    ($($(#[doc = $doc:literal])+ $counter:ident: $name:literal,)+) => {
+        /// What one invocation did, in numbers. The counters have the names of the metrics.
+        ///
+        /// `objects = scanned + skipped + failed`, and `findings = below_level + suppressed +
+        /// unwatched + result_only + duplicate + published + failed_findings`.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+        pub struct Report {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] pub $counter: u64,)+
+            /// Why objects were skipped, and how many for each reason.
+            #[serde(rename = "SkippedBecause")]
+            pub skipped_because: BTreeMap<&'static str, u64>,
+            /// Filters, and how many findings each suppressed.
+            #[serde(rename = "SuppressedBy")]
+            pub suppressed_by: BTreeMap<String, u64>,
+            /// Seconds from the event to its accepted alert, for as many findings as one line of
+            /// metrics may hold.
+            #[serde(skip)]
+            pub alert_delay_seconds: Vec<f64>,
+            /// Seconds from an object's creation until it was handled, likewise.
+            #[serde(skip)]
+            pub handling_delay_seconds: Vec<f64>,
+        }
+
+        impl Report {
+            /// Every counter with its name, in the order of the struct.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($name, self.$counter)),+].into_iter()
+            }
+
+            fn add_counters(&mut self, other: &Self) {
+                $(self.$counter += other.$counter;)+
+            }
+        }
+    };
+}
+
+report! {
     /// Objects that the envelope named, each once.
-    pub objects: u64,
-    /// Log files read to their end, all alerts sent.
-    pub scanned: u64,
-    /// Objects that are no log files, or events that are no creations.
-    pub skipped: u64,
+    objects: "Objects",
+    /// Log files that were read to their end and whose alerts were all accepted.
+    scanned: "Scanned",
+    /// Objects that are not log files, and object events that are not creations.
+    skipped: "Skipped",
     /// Objects that failed.
-    pub failed: u64,
-    /// Parts of the envelope that were not understood.
-    pub envelope_problems: u64,
+    failed: "Failed",
+    /// Parts of the envelope of an unknown shape.
+    envelope_problems: "EnvelopeProblems",
     /// Bytes fetched.
-    pub fetched_bytes: u64,
+    fetched_bytes: "FetchedBytes",
     /// Bytes after inflating.
-    pub expanded_bytes: u64,
+    expanded_bytes: "ExpandedBytes",
     /// Records that matched a rule.
-    pub findings: u64,
-    /// Findings by level.
-    pub findings_critical: u64,
-    /// Findings by level.
-    pub findings_high: u64,
-    /// Findings by level.
-    pub findings_medium: u64,
-    /// Findings by level.
-    pub findings_low: u64,
-    /// Findings by level.
-    pub findings_informational: u64,
+    findings: "Findings",
+    /// Findings of level critical.
+    findings_critical: "FindingsCritical",
+    /// Findings of level high.
+    findings_high: "FindingsHigh",
+    /// Findings of level medium.
+    findings_medium: "FindingsMedium",
+    /// Findings of level low.
+    findings_low: "FindingsLow",
+    /// Findings of level informational.
+    findings_informational: "FindingsInformational",
     /// Findings below the minimum level.
-    pub below_level: u64,
+    below_level: "BelowLevel",
     /// Findings that a filter suppressed.
-    pub suppressed: u64,
+    suppressed: "Suppressed",
     /// Findings of sources that are not watched.
-    pub unwatched: u64,
-    /// Findings of S3 Batch tasks, told in the completion report and nowhere else.
-    pub told_only: u64,
+    unwatched: "Unwatched",
+    /// Findings of S3 Batch tasks that stand only in the task's result.
+    result_only: "ResultOnly",
     /// Findings that had alerted before.
-    pub duplicate: u64,
-    /// Findings whose alert was accepted.
-    pub published: u64,
-    /// Findings whose alert was not accepted.
-    pub failed_findings: u64,
-    /// Messages that were accepted.
-    pub alerts: u64,
+    duplicate: "Duplicate",
+    /// Findings whose alert SNS accepted.
+    published: "Published",
+    /// Findings whose alert SNS did not accept.
+    failed_findings: "FailedFindings",
+    /// SNS messages that were accepted.
+    messages: "Messages",
     /// The user's rule files that were left out when the rules were loaded.
-    pub rules_rejected: u64,
-    /// Why objects were skipped.
-    pub skipped_because: BTreeMap<&'static str, u64>,
-    /// Filters and how many findings each suppressed.
-    pub suppressed_by: BTreeMap<String, u64>,
-    /// Seconds from event to accepted alert, one value a finding, as many as a line may hold.
-    #[serde(skip)]
-    pub alert_delay_seconds: Vec<f64>,
-    /// Seconds from an object's creation to the end of its handling.
-    #[serde(skip)]
-    pub handling_delay_seconds: Vec<f64>,
+    rules_rejected: "RulesRejected",
 }
 
 impl Report {
     /// Adds another report's numbers.
     pub fn add(&mut self, other: &Self) {
-        for (sum, number) in self.counters_mut().into_iter().zip(other.counters()) {
-            *sum += number.1;
-        }
+        self.add_counters(other);
         for (reason, count) in &other.skipped_because {
             *self.skipped_because.entry(reason).or_default() += count;
         }
@@ -90,61 +110,6 @@ impl Report {
             &mut self.handling_delay_seconds,
             &other.handling_delay_seconds,
         );
-    }
-
-    /// Every counter with its name, in a fixed order.
-    pub fn counters(&self) -> [(&'static str, u64); 22] {
-        [
-            ("Objects", self.objects),
-            ("Scanned", self.scanned),
-            ("Skipped", self.skipped),
-            ("Failed", self.failed),
-            ("EnvelopeProblems", self.envelope_problems),
-            ("FetchedBytes", self.fetched_bytes),
-            ("ExpandedBytes", self.expanded_bytes),
-            ("Findings", self.findings),
-            ("FindingsCritical", self.findings_critical),
-            ("FindingsHigh", self.findings_high),
-            ("FindingsMedium", self.findings_medium),
-            ("FindingsLow", self.findings_low),
-            ("FindingsInformational", self.findings_informational),
-            ("BelowLevel", self.below_level),
-            ("Suppressed", self.suppressed),
-            ("Unwatched", self.unwatched),
-            ("ToldOnly", self.told_only),
-            ("Duplicate", self.duplicate),
-            ("Published", self.published),
-            ("FailedFindings", self.failed_findings),
-            ("Alerts", self.alerts),
-            ("RulesRejected", self.rules_rejected),
-        ]
-    }
-
-    fn counters_mut(&mut self) -> [&mut u64; 22] {
-        [
-            &mut self.objects,
-            &mut self.scanned,
-            &mut self.skipped,
-            &mut self.failed,
-            &mut self.envelope_problems,
-            &mut self.fetched_bytes,
-            &mut self.expanded_bytes,
-            &mut self.findings,
-            &mut self.findings_critical,
-            &mut self.findings_high,
-            &mut self.findings_medium,
-            &mut self.findings_low,
-            &mut self.findings_informational,
-            &mut self.below_level,
-            &mut self.suppressed,
-            &mut self.unwatched,
-            &mut self.told_only,
-            &mut self.duplicate,
-            &mut self.published,
-            &mut self.failed_findings,
-            &mut self.alerts,
-            &mut self.rules_rejected,
-        ]
     }
 
     pub(crate) fn skip(&mut self, reason: &'static str) {

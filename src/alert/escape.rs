@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_mislead_is_shown_by_its_number() {
+    fn misleading_characters_are_shown_as_escapes() {
         assert_eq!(
             clean("a\u{202e}b\u{200b}\n\u{7}http://x", 100),
             "a\\u{202e}b\\u{200b}\\n\\u{7}http[:]//x"
@@ -119,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_trusted_loses_its_links() {
+    fn only_untrusted_text_loses_its_links() {
         assert_eq!(visible("https://www.example", 100), "https://www.example");
         assert_eq!(clean("https://www.example", 100), "https[:]//www[.]example");
     }
 
     #[test]
-    fn a_shell_word_survives_quotes_and_hides_nothing() {
+    fn a_shell_word_quotes_quotes_and_shows_hidden_characters() {
         assert_eq!(shell_word("it's"), r"'it'\''s'");
         assert_eq!(shell_word("a\u{202e}'"), r"$'a\xe2\x80\xae\''");
     }

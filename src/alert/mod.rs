@@ -1,9 +1,10 @@
-//! Findings as a person reads them: one message for a log file's findings that share affected
-//! account and actor, in numbered parts where one message can't hold them.
+//! Findings as people read them: one message for the findings of a group, in numbered parts where one
+//! message cannot hold them.
 
 mod body;
 pub(crate) mod escape;
 mod evidence;
+mod fields;
 mod summary;
 mod text;
 mod time;
@@ -26,14 +27,14 @@ pub use summary::Summary;
 const MESSAGE_BYTES: usize = 250_000;
 /// Printable ASCII of at most this length serves every reading of SNS's rule on subjects.
 const SUBJECT_CHARACTERS: usize = 99;
-/// What a long event name must leave of a subject for the actor.
+/// The room in a subject that a long event name leaves for the actor.
 const SUBJECT_ACTOR_CHARACTERS: usize = 16;
 /// Most bytes of one array attribute.
 const ATTRIBUTE_BYTES: usize = 8_000;
 
 /// One SNS message.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Alert {
+pub struct Message {
     /// Printable ASCII, at most 99 characters.
     pub subject: String,
     /// Plain text.
@@ -149,7 +150,7 @@ pub fn compose(
     context: &Context<'_>,
     sent_parts: usize,
     last: bool,
-) -> Vec<(Alert, usize)> {
+) -> Vec<(Message, usize)> {
     let only = Part {
         number: 1,
         only: true,
@@ -190,8 +191,8 @@ pub fn compose(
 /// A clearly marked alert that shows whether alerts arrive.
 ///
 /// Its `level` is all of them, so that it passes every filter policy on levels.
-pub fn self_test(now: Timestamp) -> Alert {
-    Alert {
+pub fn self_test(now: Timestamp) -> Message {
+    Message {
         subject: "[TEST] billing-watch self-test: nothing has happened".to_owned(),
         text: format!(
             "This is a test of billing-watch, asked for at {}.\n\nIf you can read this, alerts \
@@ -206,8 +207,8 @@ pub fn self_test(now: Timestamp) -> Alert {
     }
 }
 
-fn render(findings: &[Finding], context: &Context<'_>, part: Part) -> Alert {
-    Alert {
+fn render(findings: &[Finding], context: &Context<'_>, part: Part) -> Message {
+    Message {
         subject: subject(findings, context, part),
         text: text::text(findings, context, part),
         attributes: attributes(findings, context),
@@ -215,15 +216,15 @@ fn render(findings: &[Finding], context: &Context<'_>, part: Part) -> Alert {
 }
 
 /// An alert without what made it too long for a message: fields and the rule's prose.
-fn render_bare(finding: &Finding, context: &Context<'_>, part: Part) -> Alert {
+fn render_bare(finding: &Finding, context: &Context<'_>, part: Part) -> Message {
     let findings = std::slice::from_ref(finding);
-    Alert {
+    Message {
         text: text::bare(findings, context),
         ..render(findings, context, part)
     }
 }
 
-fn fits(alert: &Alert) -> bool {
+fn fits(alert: &Message) -> bool {
     let attributes: usize = alert
         .attributes
         .iter()

@@ -11,7 +11,6 @@ const VALUE_CHARACTERS: usize = 256;
 
 /// A finding in short: what, where, who and which rules. Text is harmless, but for its meaning.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Summary {
     /// `eventID` of the record.
     pub event_id: Option<String>,

@@ -3,37 +3,26 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::{
     Context, Part, actor_name, affected_account,
     body::Body,
     escape::{clean, visible},
     evidence::evidence,
+    fields::changes,
     time::{age, utc},
-    withhold,
 };
 use crate::{
-    cloudtrail::{Actor, Outcome, Record},
+    cloudtrail::{Actor, Addendum, Outcome, Record},
     rules::{Finding, Rule},
 };
 
 /// Most characters of a text that the caller of AWS chose.
 const UNTRUSTED_CHARACTERS: usize = 256;
-/// Most fields that an alert lists of one finding.
-const LISTED_FIELDS: usize = 40;
-/// How deep the fields of a request are followed.
-const FIELD_DEPTH: usize = 6;
-/// Most findings of a group whose fields are listed.
-const DETAILED_FINDINGS: usize = 10;
 /// Most rules of a group that are explained.
 const EXPLAINED_RULES: usize = 5;
-/// The members of a record whose leaves are what changed.
-const CHANGED_MEMBERS: [&str; 3] = [
-    "requestParameters",
-    "responseElements",
-    "serviceEventDetails",
-];
+/// The reason of an addendum that corrects an earlier record.
+const UPDATED_DATA: &str = "UPDATED_DATA";
 
 /// The text for sorted findings that share affected account and actor.
 pub(super) fn text(findings: &[Finding], context: &Context<'_>, part: Part) -> String {
@@ -134,14 +123,14 @@ fn headline(findings: &[Finding], context: &Context<'_>) -> String {
         failed => format!("{failed} failed"),
     };
     format!(
-        "{who} made {} sensitive calls on {account} ({outcome}), the gravest {}: {}.",
+        "{who} made {} sensitive calls on {account} ({outcome}), the most severe {}: {}.",
         findings.len(),
         event_name(record),
         clean(&top.rule().title, UNTRUSTED_CHARACTERS)
     )
 }
 
-/// Event, outcome, account, who, from where and when, of the gravest finding.
+/// Event, outcome, account, who, from where and when, of the finding on top.
 fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
     let record = &findings[0].record;
     let actor = record.actor();
@@ -152,7 +141,7 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
         )
     };
     let one = findings.len() == 1;
-    let label = if one { "Event" } else { "Gravest" };
+    let label = if one { "Event" } else { "Highest" };
     body.field(
         label,
         &format!("{} ({})", event_name(record), field("eventSource")),
@@ -190,12 +179,8 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
     );
     body.field("Agent", &field("userAgent"));
     body.field("When", &when(record, context.now));
-    if let Some(original) = record.corrects() {
-        let original = clean(original, UNTRUSTED_CHARACTERS);
-        body.field(
-            "Note",
-            &format!("correction of event {original}, sent by CloudTrail"),
-        );
+    if let Some(correction) = record.addendum().as_ref().and_then(correction) {
+        body.field("Note", &correction);
     }
     if !record.unreadable().is_empty() {
         let members = clean(&record.unreadable().join(", "), UNTRUSTED_CHARACTERS);
@@ -262,16 +247,47 @@ fn who(actor: &Actor<'_>) -> String {
 }
 
 fn when(record: &Record, now: Timestamp) -> String {
-    let late = if record.is_late() {
-        "; CloudTrail marks it as delivered late"
-    } else {
-        ""
-    };
+    let late = record
+        .addendum()
+        .map_or_else(String::new, |addendum| late(&addendum));
     match (record.event_time(), record.text("eventTime")) {
         (Some(time), _) => format!("{} ({}){late}", utc(time), age(time, now)),
         (None, Some(time)) => format!("{}{late}", clean(time, UNTRUSTED_CHARACTERS)),
         (None, None) => format!("unknown{late}"),
     }
+}
+
+/// Says that CloudTrail delivered a record late, and why.
+fn late(addendum: &Addendum<'_>) -> String {
+    match addendum.reason {
+        UPDATED_DATA => String::new(),
+        "DELIVERY_DELAY" => "; CloudTrail delivered it late (DELIVERY_DELAY)".to_owned(),
+        "SERVICE_OUTAGE" => "; CloudTrail received it late, after an outage of the service \
+                             (SERVICE_OUTAGE)"
+            .to_owned(),
+        other => format!("; CloudTrail marks it as late ({})", clean(other, 64)),
+    }
+}
+
+/// Says which event a record corrects, and in which fields.
+fn correction(addendum: &Addendum<'_>) -> Option<String> {
+    if addendum.reason != UPDATED_DATA {
+        return None;
+    }
+    let original = addendum.original_event_id.map_or_else(
+        || "an earlier event".to_owned(),
+        |id| format!("event {}", clean(id, UNTRUSTED_CHARACTERS)),
+    );
+    let fields = match &addendum.updated_fields[..] {
+        [] => String::new(),
+        fields => format!(
+            "; updated fields: {}",
+            clean(&fields.join(", "), UNTRUSTED_CHARACTERS)
+        ),
+    };
+    Some(format!(
+        "CloudTrail corrects {original} (UPDATED_DATA){fields}"
+    ))
 }
 
 fn finding_line(finding: &Finding) -> String {
@@ -292,11 +308,11 @@ fn finding_line(finding: &Finding) -> String {
         record.outcome(),
         event_id(record)
     );
-    if record.corrects().is_some() {
-        line.push_str("  correction");
-    }
-    if record.is_late() {
-        line.push_str("  delivered late");
+    if let Some(addendum) = record.addendum() {
+        line.push_str(match addendum.reason {
+            UPDATED_DATA => "  correction",
+            _ => "  delivered late",
+        });
     }
     line
 }
@@ -325,77 +341,7 @@ fn explain(body: &mut Body, rule: &Rule, one_of_several: bool) {
     }
 }
 
-fn changes(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
-    let mut headed = false;
-    for (index, finding) in findings.iter().take(DETAILED_FINDINGS).enumerate() {
-        let mut fields = Vec::new();
-        for member in CHANGED_MEMBERS {
-            if let Some(value) = finding.record.get(member) {
-                leaves(member, member, value, FIELD_DEPTH, context, &mut fields);
-            }
-        }
-        if fields.is_empty() {
-            continue;
-        }
-        let failed = finding.record.outcome() != Outcome::Succeeded;
-        if !headed {
-            headed = true;
-            body.heading(if failed && findings.len() == 1 {
-                "FIELDS OF THE FAILED REQUEST"
-            } else {
-                "CHANGED FIELDS"
-            });
-        }
-        if findings.len() > 1 {
-            let failed = if failed { ", which failed" } else { "" };
-            body.line(&format!("of finding {}{failed}:", index + 1));
-        }
-        for field in fields.iter().take(LISTED_FIELDS) {
-            body.line(&format!("  {field}"));
-        }
-        if fields.len() > LISTED_FIELDS {
-            body.line("  … and more, see the log file");
-        }
-    }
-    if headed && findings.len() > DETAILED_FINDINGS {
-        body.line("The fields of the other findings are in the log file.");
-    }
-}
-
-/// The leaves below `value` as `path: value` lines, one more than is listed at the most.
-fn leaves(
-    path: &str,
-    name: &str,
-    value: &Value,
-    depth: usize,
-    context: &Context<'_>,
-    fields: &mut Vec<String>,
-) {
-    if fields.len() > LISTED_FIELDS {
-        return;
-    }
-    match value {
-        Value::Null if path == name => {}
-        Value::Object(members) if !members.is_empty() && depth > 0 => {
-            for (key, value) in members {
-                let below = format!("{path}.{}", clean(key, 64));
-                leaves(&below, key, value, depth - 1, context, fields);
-            }
-        }
-        Value::Array(members) if !members.is_empty() && depth > 0 => {
-            for (index, value) in members.iter().take(LISTED_FIELDS + 1).enumerate() {
-                let below = format!("{path}[{index}]");
-                leaves(&below, name, value, depth - 1, context, fields);
-            }
-        }
-        leaf => {
-            let shown = withhold::shown(name, leaf, context.withhold_values);
-            fields.push(format!("{path}: {shown}"));
-        }
-    }
-}
-
-/// Each rule once, in the order of the findings: that of the gravest first.
+/// Each rule once, in the order of the findings: the rule of the top finding first.
 fn distinct_rules(findings: &[Finding]) -> Vec<&Rule> {
     let mut rules: Vec<&Rule> = Vec::new();
     for finding in findings {

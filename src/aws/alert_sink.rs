@@ -1,4 +1,4 @@
-//! Alerts to an SNS topic.
+//! Publishes messages to an SNS topic.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use aws_sdk_sns::{
     types::MessageAttributeValue,
 };
 
-use super::{chain, told};
+use super::request_error::RequestError;
 use crate::{
-    alert::{Alert, AttributeValue},
+    alert::{AttributeValue, Message},
     pipeline::{AlertSink, SinkError, Subscribers},
 };
 
-/// What SNS says in place of the ARN of a subscription that nobody has confirmed. (Of one that is
-/// gone it says `Deleted` for a while.)
+/// What SNS returns instead of an ARN for a subscription that nobody has confirmed. For one that was
+/// deleted it returns `Deleted` for a while.
 const PENDING: &str = "PendingConfirmation";
 
 /// A topic of SNS.
@@ -25,14 +25,14 @@ pub struct SnsAlertSink {
 }
 
 impl AlertSink for SnsAlertSink {
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
         let mut request = self
             .client
             .publish()
             .topic_arn(&self.topic_arn)
-            .subject(&alert.subject)
-            .message(&alert.text);
-        for attribute in &alert.attributes {
+            .subject(&message.subject)
+            .message(&message.text);
+        for attribute in &message.attributes {
             let (data_type, value) = match &attribute.value {
                 AttributeValue::One(value) => ("String", Cow::Borrowed(value.as_str())),
                 AttributeValue::Many(values) => (
@@ -45,21 +45,18 @@ impl AlertSink for SnsAlertSink {
                 .string_value(value)
                 .build()
                 .map_err(|error| SinkError {
-                    message: chain(&error),
                     retryable: false,
+                    remedy: "",
+                    source: error.into(),
                 })?;
             request = request.message_attributes(attribute.name, value);
         }
         match request.send().await {
             Ok(output) => Ok(output.message_id.unwrap_or_default()),
-            Err(error) => Err(SinkError {
-                retryable: is_retryable(&error),
-                message: format!(
-                    "{}{}",
-                    told(&error),
-                    remedy(error.code().unwrap_or_default())
-                ),
-            }),
+            Err(error) => {
+                let remedy = publish_remedy(error.code().unwrap_or_default());
+                Err(sink_error(error, remedy))
+            }
         }
     }
 
@@ -68,15 +65,14 @@ impl AlertSink for SnsAlertSink {
         let request = self.client.list_subscriptions_by_topic();
         let mut pages = request.topic_arn(&self.topic_arn).into_paginator().send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| SinkError {
-                retryable: is_retryable(&error),
-                message: match error.code() {
-                    Some("AuthorizationError") => format!(
-                        "{}; allow sns:ListSubscriptionsByTopic on the topic in the function's role",
-                        told(&error)
-                    ),
-                    _ => told(&error),
-                },
+            let page = page.map_err(|error| {
+                let remedy = match error.code() {
+                    Some("AuthorizationError") => {
+                        "allow sns:ListSubscriptionsByTopic on the topic in the function's role"
+                    }
+                    _ => "",
+                };
+                sink_error(error, remedy)
             })?;
             for subscription in page.subscriptions() {
                 match subscription.subscription_arn().unwrap_or_default() {
@@ -90,22 +86,33 @@ impl AlertSink for SnsAlertSink {
     }
 }
 
-fn remedy(code: &str) -> &'static str {
+fn sink_error<E>(error: SdkError<E>, remedy: &'static str) -> SinkError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    SinkError {
+        retryable: is_retryable(&error),
+        remedy,
+        source: RequestError(error).into(),
+    }
+}
+
+fn publish_remedy(code: &str) -> &'static str {
     match code {
         "AuthorizationError" => {
-            "; allow sns:Publish in the function's role, and in the topic's policy where the topic \
+            "allow sns:Publish in the function's role, and in the topic's policy where the topic \
              is another account's"
         }
-        "NotFound" => "; set ALERT_TOPIC_ARN to a topic that exists",
+        "NotFound" => "set ALERT_TOPIC_ARN to a topic that exists",
         "KMSAccessDenied" => {
-            "; allow kms:Decrypt and kms:GenerateDataKey on the topic's key, in the function's role \
+            "allow kms:Decrypt and kms:GenerateDataKey on the topic's key, in the function's role \
              and in the key's policy"
         }
         _ => "",
     }
 }
 
-/// Whether the service did not say a definite no.
+/// Returns whether another try may succeed: no answer came, or throttling or a fault of the service.
 fn is_retryable<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::ServiceError(refusal) => {

@@ -1,4 +1,4 @@
-//! The ledger's entries as objects of S3, written under conditions.
+//! The ledger's entries as S3 objects, written with conditional requests.
 
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
@@ -6,13 +6,14 @@ use aws_sdk_s3::{
     types::ChecksumAlgorithm,
 };
 
-use super::{chain, told};
+use super::request_error::RequestError;
 use crate::{
-    ledger::{Entry, LedgerError, LedgerStore, MemoryLedger, Tagged, Written},
+    ledger::{Entry, LedgerError, LedgerStore, MemoryLedger, VersionedEntry, WriteOutcome},
     pipeline::REQUEST_TIME,
 };
 
-/// Largest object that may be an entry; an alert of SNS's largest size fits in, each byte escaped.
+/// Largest object that may be an entry. A message of SNS's largest size fits in, even with every byte
+/// escaped.
 const ENTRY_BYTES: i64 = 2 << 20;
 
 /// Entries in a bucket: `2026/03/02/<event id>.json`.
@@ -36,50 +37,59 @@ pub enum FunctionLedger {
 }
 
 impl LedgerStore for FunctionLedger {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         match self {
             Self::S3(store) => store.read(key).await,
             Self::Memory(store) => store.read(key).await,
         }
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         match self {
             Self::S3(store) => store.create(key, entry).await,
             Self::Memory(store) => store.create(key, entry).await,
         }
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
         match self {
-            Self::S3(store) => store.replace(key, tag, entry).await,
-            Self::Memory(store) => store.replace(key, tag, entry).await,
+            Self::S3(store) => store.replace(key, etag, entry).await,
+            Self::Memory(store) => store.replace(key, etag, entry).await,
         }
     }
 }
 
 impl LedgerStore for S3Ledger {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         // The SDK's own limit ends at the head of the response.
         let read = tokio::time::timeout(REQUEST_TIME, self.get(key)).await;
         read.unwrap_or_else(|_| {
-            Err(LedgerError {
-                message: format!("s3://{}/{key} is too slow to read", self.bucket),
-            })
+            let uri = self.uri(key);
+            Err(LedgerError::new(format!("{uri} is too slow to read")))
         })
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         self.put(key, None, entry).await
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        self.put(key, Some(tag), entry).await
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
+        self.put(key, Some(etag), entry).await
     }
 }
 
 impl S3Ledger {
-    async fn get(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+    async fn get(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         let answer = self
             .client
             .get_object()
@@ -90,44 +100,39 @@ impl S3Ledger {
         let object = match answer {
             Ok(object) => object,
             Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(self.error("read", key, &error)),
-        };
-        let not_an_entry = |why: &str| LedgerError {
-            message: format!(
-                "s3://{}/{key} is not an entry of this version's ledger ({why}); move it away, and \
-                 its record may alert again",
-                self.bucket
-            ),
+            Err(error) => return Err(self.error("read", key, error)),
         };
         if object
             .content_length()
             .is_none_or(|bytes| bytes > ENTRY_BYTES)
         {
-            return Err(not_an_entry("longer than 2 MiB, or of unknown length"));
+            return Err(self.not_an_entry(key, "longer than 2 MiB, or of unknown length"));
         }
-        let tag = object.e_tag().unwrap_or_default().to_owned();
-        let bytes = object.body.collect().await.map_err(|error| LedgerError {
-            message: format!(
-                "failed to read s3://{}/{key}: {}",
-                self.bucket,
-                chain(&error)
-            ),
+        let etag = object.e_tag().unwrap_or_default().to_owned();
+        let body = object.body.collect().await;
+        let bytes = body.map_err(|error| LedgerError {
+            message: format!("failed to read {}", self.uri(key)),
+            remedy: "",
+            source: Some(error.into()),
         })?;
-        // The text of serde's error could quote the entry; its place can't.
+        // The text of serde's error could quote the entry; its position can't.
         let entry = serde_json::from_slice(&bytes.into_bytes()).map_err(|error| {
-            not_an_entry(&format!("line {} column {}", error.line(), error.column()))
+            let position = format!("line {} column {}", error.line(), error.column());
+            self.not_an_entry(key, &position)
         })?;
-        Ok(Some(Tagged { entry, tag }))
+        Ok(Some(VersionedEntry { entry, etag }))
     }
 
     async fn put(
         &self,
         key: &str,
-        tag: Option<&str>,
+        etag: Option<&str>,
         entry: &Entry,
-    ) -> Result<Written, LedgerError> {
+    ) -> Result<WriteOutcome, LedgerError> {
         let body = serde_json::to_vec(entry).map_err(|error| LedgerError {
-            message: format!("failed to write {key} as JSON: {error}"),
+            message: format!("failed to write {key} as JSON"),
+            remedy: "",
+            source: Some(error.into()),
         })?;
         let request = self
             .client
@@ -138,42 +143,52 @@ impl S3Ledger {
             // Buckets with Object Lock take no object without a checksum.
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(body.into());
-        let request = match tag {
-            Some(tag) => request.if_match(tag),
+        let request = match etag {
+            Some(etag) => request.if_match(etag),
             None => request.if_none_match("*"),
         };
         match request.send().await {
-            Ok(output) => output.e_tag.map(Written::Yes).ok_or_else(|| LedgerError {
-                message: format!("S3 gave no ETag for s3://{}/{key}", self.bucket),
+            Ok(output) => output.e_tag.map(WriteOutcome::Written).ok_or_else(|| {
+                LedgerError::new(format!("S3 returned no ETag for {}", self.uri(key)))
             }),
-            Err(error) if is_conflict(&error) => Ok(Written::Conflict),
-            Err(error) => Err(self.error("write", key, &error)),
+            Err(error) if is_failed_precondition(&error) => Ok(WriteOutcome::PreconditionFailed),
+            Err(error) => Err(self.error("write", key, error)),
         }
     }
 
-    fn error<E>(&self, verb: &str, key: &str, error: &SdkError<E>) -> LedgerError
+    fn uri(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    fn error<E>(&self, verb: &str, key: &str, error: SdkError<E>) -> LedgerError
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let remedy = match error.code() {
             Some("AccessDenied") => {
-                "; allow s3:GetObject, s3:PutObject and s3:ListBucket on the ledger's bucket, and \
+                "allow s3:GetObject, s3:PutObject and s3:ListBucket on the ledger's bucket, and \
                  kms:Decrypt and kms:GenerateDataKey on its key"
             }
-            Some("NoSuchBucket") => "; set LEDGER_BUCKET to a bucket that exists",
+            Some("NoSuchBucket") => "set LEDGER_BUCKET to a bucket that exists",
             _ => "",
         };
         LedgerError {
-            message: format!(
-                "failed to {verb} s3://{}/{key}: {}{remedy}",
-                self.bucket,
-                told(error)
-            ),
+            message: format!("failed to {verb} {}", self.uri(key)),
+            remedy,
+            source: Some(RequestError(error).into()),
+        }
+    }
+
+    fn not_an_entry(&self, key: &str, why: &str) -> LedgerError {
+        LedgerError {
+            message: format!("{} is not an entry of the ledger ({why})", self.uri(key)),
+            remedy: "move it away, and its record may alert again",
+            source: None,
         }
     }
 }
 
-fn is_conflict(error: &SdkError<PutObjectError>) -> bool {
+fn is_failed_precondition(error: &SdkError<PutObjectError>) -> bool {
     matches!(
         error.code(),
         Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")

@@ -4,10 +4,9 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
 };
-use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use bytes::Bytes;
 
-use super::{chain, told};
+use super::request_error::RequestError;
 use crate::{
     envelope::ObjectRef,
     pipeline::{LogBody, LogStore, StoreError, StoreErrorKind},
@@ -37,7 +36,7 @@ impl LogStore for S3LogStore {
             .set_version_id(object.version_id.clone())
             .send()
             .await
-            .map_err(|error| store_error(&error))?;
+            .map_err(store_error)?;
         Ok(S3Body {
             stream: output.body,
         })
@@ -48,31 +47,40 @@ impl LogBody for S3Body {
     async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         self.stream.try_next().await.map_err(|error| StoreError {
             kind: StoreErrorKind::Other,
-            message: chain(&error),
+            remedy: "",
+            source: error.into(),
         })
     }
 }
 
-fn store_error<E>(error: &SdkError<E>) -> StoreError
+fn store_error<E>(error: SdkError<E>) -> StoreError
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    if let Some(refusal) = role_refusal(error) {
-        let refused = refusal.code() == Some("AccessDenied");
-        return StoreError {
-            kind: if refused {
-                StoreErrorKind::RoleRefused
-            } else {
-                StoreErrorKind::Other
-            },
-            message: format!("sts:AssumeRole: {}", told(refusal)),
-        };
-    }
     let code = error.code().unwrap_or_default();
-    let message = error.message().unwrap_or_default();
-    let kind = match code {
+    let remedy = match code {
+        "InvalidObjectState" => "restore it from its archive storage class, then send it again",
+        "PermanentRedirect" => "the bucket is in another Region: run the function there",
+        _ => "",
+    };
+    let kind = error_kind(code, error.message().unwrap_or_default());
+    let error = RequestError(error);
+    let kind = match error.role_refusal() {
+        Some(refusal) if refusal.code() == Some("AccessDenied") => StoreErrorKind::RoleRefused,
+        Some(_) => StoreErrorKind::Other,
+        None => kind,
+    };
+    StoreError {
+        kind,
+        remedy,
+        source: error.into(),
+    }
+}
+
+fn error_kind(code: &str, message: &str) -> StoreErrorKind {
+    match code {
         "NoSuchKey" | "NoSuchVersion" | "NoSuchBucket" | "NotFound" => StoreErrorKind::Missing,
-        // S3 says the same for both; only the message tells which permission is missing.
+        // S3 has one code for both; only the message tells which permission is missing.
         "AccessDenied" if message.contains("kms:") => StoreErrorKind::KeyAccessDenied,
         "AccessDenied" => StoreErrorKind::AccessDenied,
         "SlowDown" | "RequestLimitExceeded" | "ServiceUnavailable" => StoreErrorKind::Throttled,
@@ -82,22 +90,5 @@ where
         | "KMS.KMSInvalidStateException"
         | "KMS.NotFoundException" => StoreErrorKind::KeyAccessDenied,
         _ => StoreErrorKind::Other,
-    };
-    let remedy = match code {
-        "InvalidObjectState" => "; restore it from its archive storage class, then send it again",
-        "PermanentRedirect" => "; the bucket is in another Region: run the function there",
-        _ => "",
-    };
-    StoreError {
-        kind,
-        message: format!("{}{remedy}", told(error)),
     }
-}
-
-/// Why the log reader's role could not be assumed, if that is what failed.
-fn role_refusal<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a SdkError<AssumeRoleError>> {
-    std::iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
 }

@@ -1,18 +1,16 @@
-//! The only code that knows the AWS SDK: S3 and SNS behind the traits of pipeline and ledger.
+//! The only code that uses the AWS SDK: S3 and SNS behind the traits of pipeline and ledger.
 
 mod alert_sink;
 mod ledger_store;
 mod log_store;
+mod request_error;
 mod rule_files;
 
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, sts::AssumeRoleProvider};
-use aws_sdk_s3::{
-    config::{
-        RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
-    },
-    error::{ProvideErrorMetadata, SdkError},
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
@@ -24,17 +22,17 @@ pub use self::{
 };
 use crate::{config::Config, ledger::MemoryLedger, pipeline::REQUEST_TIME};
 
-/// How often the SDK tries a request, all in all.
+/// How often the SDK attempts a request, the first attempt included.
 const ATTEMPTS: u32 = 3;
-/// How long one try may take, to the head of its response.
+/// How long one attempt may take until the head of its response has arrived.
 const ATTEMPT_TIME: Duration = Duration::from_millis(2_500);
-/// How long a connection may take to come about.
+/// How long opening a connection may take.
 const CONNECT_TIME: Duration = Duration::from_secs(1);
-/// The longest that the SDK waits before it tries again.
+/// The longest wait before the SDK's next attempt.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// What the SDK's first wait is a random part of.
+/// The longest first wait; the SDK waits a random part of it.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// How long a body may bring nothing.
+/// How long a body may deliver no bytes.
 const STALL_TIME: Duration = Duration::from_secs(5);
 /// The name that the log reader's sessions have in the other account's CloudTrail.
 const READER_SESSION: &str = "billing-watch";
@@ -43,13 +41,13 @@ const READER_SESSION: &str = "billing-watch";
 #[derive(Clone, Debug)]
 pub struct Clients {
     s3: aws_sdk_s3::Client,
-    /// S3 with the credentials that log files are read with.
+    /// S3 with the credentials for reading log files.
     logs: aws_sdk_s3::Client,
     sns: aws_sdk_sns::Client,
 }
 
 impl Clients {
-    /// Clients as the environment configures them.
+    /// Makes clients that the environment configures.
     pub async fn from_env(config: &Config) -> Self {
         let shared = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(
@@ -99,9 +97,8 @@ impl Clients {
             }
             None => s3_client.clone(),
         };
-        // SNS wants to be called in the topic's own Region. What it was slow to answer must not be
-        // sent again: the SDK takes the end of an attempt's time for a reason to try anew, the end
-        // of the operation's for none.
+        // SNS must be called in the topic's own Region. An alert that SNS was slow to answer must not
+        // be sent again: the SDK retries after an attempt's timeout, but not after the operation's.
         let sns = aws_sdk_sns::config::Builder::from(shared)
             .region(Region::new(config.alert_region.clone()))
             .timeout_config(
@@ -118,14 +115,14 @@ impl Clients {
         }
     }
 
-    /// S3 as the place of log files.
+    /// Returns the store of log files.
     pub fn log_store(&self) -> S3LogStore {
         S3LogStore {
             client: self.logs.clone(),
         }
     }
 
-    /// A topic as the place for alerts.
+    /// Returns the sink that publishes to a topic.
     pub fn alert_sink(&self, topic_arn: &str) -> SnsAlertSink {
         SnsAlertSink {
             client: self.sns.clone(),
@@ -133,7 +130,7 @@ impl Clients {
         }
     }
 
-    /// The ledger as the operator wants it.
+    /// Returns the ledger's store: the bucket, or this instance's memory without one.
     pub fn ledger_store(&self, bucket: Option<&str>) -> FunctionLedger {
         match bucket {
             Some(bucket) => FunctionLedger::S3(S3Ledger {
@@ -143,30 +140,4 @@ impl Clients {
             None => FunctionLedger::Memory(MemoryLedger::default()),
         }
     }
-}
-
-/// A service's own words, or else an error with all its causes, which the SDK's text leaves out.
-/// The SDK's full context would bring response bodies into the log.
-fn told<E>(error: &SdkError<E>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => chain(error),
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !told.contains(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = error.source();
-    }
-    told
 }

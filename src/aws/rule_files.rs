@@ -1,8 +1,8 @@
-//! The operator's rules, from a directory or from S3.
+//! The user's rules, from a directory or from S3.
 
-use std::path::Path;
+use std::{error::Error, path::Path};
 
-use super::{Clients, chain, told};
+use super::{Clients, request_error::RequestError};
 use crate::{
     config::RulesLocation,
     rules::{RuleFile, RuleProblem},
@@ -14,8 +14,8 @@ const RULE_FILE_BYTES: usize = 256 << 10;
 const RULE_FILES: usize = 2_000;
 
 impl Clients {
-    /// Reads the user's rules, in the order of their names; files that hold no text of a rule's
-    /// length are told beside them.
+    /// Reads the user's rule files, in the order of their names. Files that cannot be rules are listed
+    /// beside them.
     pub async fn rule_files(&self, location: &RulesLocation) -> Result<RuleFiles, RulesError> {
         let mut files = RuleFiles::default();
         match location {
@@ -53,7 +53,7 @@ impl Clients {
             .into_paginator()
             .send();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| RulesError::new(&place, &told(&error)))?;
+            let page = page.map_err(|error| RulesError::new(&place, RequestError(error)))?;
             for object in page.contents() {
                 let key = object.key().unwrap_or_default();
                 if !is_rule_name(key) {
@@ -71,27 +71,26 @@ impl Clients {
                 let bytes = self.read_object(bucket, key).await;
                 files.add(
                     name.clone(),
-                    bytes.map_err(|error| RulesError::new(&name, &error))?,
+                    bytes.map_err(|error| RulesError::new(&name, error))?,
                 );
             }
         }
         Ok(())
     }
 
-    async fn read_object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, String> {
+    async fn read_object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, Cause> {
         let object = self.s3.get_object().bucket(bucket).key(key).send().await;
-        let body = object.map_err(|error| told(&error))?.body;
-        let bytes = body.collect().await.map_err(|error| chain(&error))?;
-        Ok(bytes.to_vec())
+        let body = object.map_err(RequestError)?.body;
+        Ok(body.collect().await?.to_vec())
     }
 }
 
-/// The user's rule files, and those that can't be any.
+/// The user's rule files, and those that cannot be rules.
 #[derive(Debug, Default)]
 pub struct RuleFiles {
-    /// Text of a rule's length.
+    /// Files that may hold a rule.
     pub good: Vec<RuleFile>,
-    /// What was left out, and why.
+    /// Files that were left out, and why.
     pub rejected: Vec<RuleProblem>,
 }
 
@@ -124,34 +123,35 @@ impl RuleFiles {
     }
 }
 
+type Cause = Box<dyn Error + Send + Sync>;
+
 /// The user's rules could not be read at all.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("failed to read rules from {place}: {cause}; correct RULES_URI or what may read it")]
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read rules from {place}")]
 pub struct RulesError {
     place: String,
-    cause: String,
+    source: Cause,
 }
 
 impl RulesError {
-    fn new(place: &str, cause: &str) -> Self {
+    fn new(place: &str, cause: impl Into<Cause>) -> Self {
         Self {
             place: place.to_owned(),
-            cause: cause.to_owned(),
+            source: cause.into(),
         }
     }
 }
 
 fn read_directory(directory: &Path, files: &mut RuleFiles) -> Result<(), RulesError> {
     let place = directory.display().to_string();
-    let unreadable = |error: std::io::Error| RulesError::new(&place, &error.to_string());
+    let unreadable = |error: std::io::Error| RulesError::new(&place, error);
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.display().to_string();
         if path.is_dir() {
             read_directory(&path, files)?;
         } else if is_rule_name(&name) {
-            let bytes =
-                std::fs::read(&path).map_err(|error| RulesError::new(&name, &error.to_string()))?;
+            let bytes = std::fs::read(&path).map_err(|error| RulesError::new(&name, error))?;
             files.add(name, bytes);
         }
     }

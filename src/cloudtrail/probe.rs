@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_file_without_a_source_of_interest_is_clear() {
+    fn a_file_without_a_source_of_interest_is_clear() {
         let sources = Sources::only(["billingconsole.amazonaws.com"]);
         let file = br#"{"Records":[{"eventSource":"s3.amazonaws.com"}]}"#;
         let mut probe = Probe::default();

@@ -1,4 +1,4 @@
-//! One CloudTrail record, read with indulgence: any field may be missing or of another shape.
+//! One CloudTrail record. Any field may be missing or have another shape.
 //!
 //! Fields: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>.
 
@@ -69,6 +69,18 @@ pub enum Outcome<'a> {
         /// CloudTrail's `errorCode`, where there is one.
         code: Option<&'a str>,
     },
+}
+
+/// CloudTrail's note on a record that it delivered late or again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Addendum<'a> {
+    /// `DELIVERY_DELAY`, `SERVICE_OUTAGE` (the service could not log its events) or `UPDATED_DATA`
+    /// (the record corrects an earlier one).
+    pub reason: &'a str,
+    /// The event that an `UPDATED_DATA` record corrects.
+    pub original_event_id: Option<&'a str>,
+    /// The fields that it corrects. CloudTrail writes one string.
+    pub updated_fields: Vec<&'a str>,
 }
 
 impl fmt::Display for Outcome<'_> {
@@ -235,23 +247,18 @@ impl Record {
         }
     }
 
-    /// Whether CloudTrail marks the record as delivered late.
-    pub fn is_late(&self) -> bool {
-        matches!(
-            self.addendum("reason"),
-            Some("DELIVERY_DELAY" | "SERVICE_OUTAGE")
-        )
-    }
-
-    /// The event that this record corrects.
-    pub fn corrects(&self) -> Option<&str> {
-        (self.addendum("reason")? == "UPDATED_DATA")
-            .then(|| self.addendum("originalEventID"))
-            .flatten()
-    }
-
-    fn addendum(&self, name: &str) -> Option<&str> {
-        text(self.get("addendum")?.get(name))
+    /// Why CloudTrail delivered the record late or again, if it says so.
+    pub fn addendum(&self) -> Option<Addendum<'_>> {
+        let addendum = self.get("addendum")?;
+        let member = |name: &str| text(addendum.get(name));
+        Some(Addendum {
+            reason: member("reason")?,
+            original_event_id: member("originalEventID"),
+            updated_fields: match addendum.get("updatedFields") {
+                Some(Value::Array(fields)) => fields.iter().filter_map(Value::as_str).collect(),
+                _ => member("updatedFields").into_iter().collect(),
+            },
+        })
     }
 }
 

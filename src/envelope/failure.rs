@@ -1,6 +1,6 @@
-//! Failures under stable names, for alarms and runbooks: docs/operations.md has their meanings and remedies.
+//! Failures under stable names, for alarms and runbooks. docs/reference.md explains each.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 macro_rules! error_types {
     ($($(#[doc = $doc:literal])+ $name:ident, retryable: $retryable:literal;)+) => {
@@ -14,14 +14,14 @@ macro_rules! error_types {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// Its name, the same in every version.
+            /// Returns its name, which is the same in every version.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)+
                 }
             }
 
-            /// Whether another try may succeed without anybody's help.
+            /// Returns whether another try may succeed without anybody's help.
             pub fn is_retryable(self) -> bool {
                 match self {
                     $(Self::$name => $retryable,)+
@@ -48,23 +48,23 @@ error_types! {
     ObjectCorrupt, retryable: false;
     /// The object expands beyond the cap.
     ObjectTooLarge, retryable: false;
-    /// The invocation's time did not suffice.
-    OutOfTime, retryable: true;
-    /// Another invocation is alerting on the same records.
-    LedgerBusy, retryable: true;
+    /// The invocation's deadline came before the object was done.
+    DeadlineExceeded, retryable: true;
+    /// Another invocation holds claims on some of the object's records.
+    ClaimedElsewhere, retryable: true;
     /// The ledger could not be read or written.
     LedgerUnavailable, retryable: true;
-    /// SNS gave no answer, or asks for another try.
+    /// SNS gave no answer, or an answer that allows another try.
     AlertNotSent, retryable: true;
     /// SNS refused the alert.
     AlertRefused, retryable: false;
-    /// The self-test's alert was accepted, and nobody is known to have heard it.
-    AlertUnheard, retryable: false;
-    /// The operator's rules could not be read.
+    /// SNS accepted the self-test's alert, but the topic has no confirmed subscription.
+    NoSubscribers, retryable: false;
+    /// The user's rules could not be read.
     RulesUnavailable, retryable: true;
-    /// The bundled rules do not load beside the operator's: a fault of this build.
+    /// The bundled rules do not load together with the user's: a fault of this build.
     RulesBroken, retryable: false;
-    /// Failures of several kinds: the message has them all.
+    /// Failures of several kinds; the message names them all.
     SeveralFailures, retryable: true;
 }
 
@@ -91,4 +91,19 @@ pub struct InvocationError {
     pub error_type: ErrorType,
     /// Every failure, as far as room allows.
     pub message: String,
+}
+
+/// Returns an error's text with the texts of its sources. A source that the text before already quotes
+/// is left out.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -1,13 +1,12 @@
-//! The JSON that invokes the function, of whatever kind: which objects it names, and the reply that
-//! its sender understands.
+//! The JSON that invokes the function: which objects it names, and the reply that its sender expects.
 //!
 //! Shapes: S3 notifications (direct, through SNS, SQS or `EventBridge`), CloudTrail's own SNS
 //! notification, S3 Batch Operations tasks, Lambda's on-failure records, and nestings of these.
-//! `aws_lambda_events` serves the SQS reply; its event types lose fields (S3 Batch 2.0's bucket and
-//! arguments, the S3 test event), so events are read here from plain JSON.
+//! `aws_lambda_events` serves the SQS reply. Its event types lose fields (the bucket and arguments of
+//! S3 Batch 2.0, the S3 test event), so this module reads events from plain JSON.
 
 mod failure;
-mod mention;
+mod object_event;
 mod reply;
 
 use std::fmt;
@@ -15,14 +14,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use failure::{ErrorType, Failure, InvocationError};
-use mention::{created, event_bridge_mention, s3_mention, task_mention};
+pub use failure::{ErrorType, Failure, InvocationError, with_causes};
+use object_event::{created, from_batch_task, from_event_bridge, from_s3_record};
 
 /// How deep envelopes may nest; five levels are seen in practice.
 const NESTING: usize = 8;
-/// What CloudTrail writes to a topic to see whether it may.
+/// What CloudTrail publishes to a topic to check its permission.
 const CLOUDTRAIL_VALIDATION: &str = "CloudTrail validation message.";
-/// The end of a FIFO queue's name, which SQS demands in lower case.
+/// The end of a FIFO queue's name; SQS requires it in lower case.
 const FIFO_ENDING: &str = ".fifo";
 /// Most characters of an unknown text that an error quotes.
 const QUOTED_CHARACTERS: usize = 120;
@@ -47,38 +46,38 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// An object with what the envelope tells of it.
+/// What a delivery says about one S3 object.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mention {
+pub struct ObjectEvent {
     /// The object.
     pub object: ObjectRef,
-    /// Its size in bytes.
-    pub size: Option<u64>,
-    /// When it was created.
-    pub created: Option<Timestamp>,
-    /// What happened to it.
-    pub happening: Happening,
+    /// The object's size in bytes, where the event has it.
+    pub size_bytes: Option<u64>,
+    /// When the object was created, where the event has it.
+    pub created_at: Option<Timestamp>,
+    /// What happened to the object.
+    pub kind: ObjectEventKind,
 }
 
-/// What an event says of its object.
+/// What happened to an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Happening {
-    /// It was written: scan it.
+pub enum ObjectEventKind {
+    /// It was written.
     Created,
-    /// It was removed, with the event's own name.
+    /// It was removed; holds the name that AWS gave the event.
     Removed(String),
-    /// Anything else, with the event's own name.
+    /// Anything else, such as a restore; holds the name that AWS gave the event.
     Other(String),
 }
 
-/// One acknowledgeable part of an envelope.
+/// The part of an envelope that is acknowledged by itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Delivery {
     /// The SQS message id or S3 Batch task id; empty where the envelope is one delivery.
     pub id: String,
-    /// The objects it names.
-    pub mentions: Vec<Mention>,
-    /// Parts that could not be understood: the delivery fails, its objects are scanned all the same.
+    /// What it says about objects.
+    pub object_events: Vec<ObjectEvent>,
+    /// Parts of an unknown shape. They fail the delivery; its objects are scanned all the same.
     pub problems: Vec<EnvelopeError>,
     /// Whether its objects are tasks of an S3 Batch Operations job.
     pub batch_task: bool,
@@ -87,10 +86,10 @@ pub struct Delivery {
 /// A part of an envelope that is of no known shape.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Nothing in it tells what it is.
+    /// No known shape.
     #[error("unknown envelope: {seen}")]
     Unknown {
-        /// What was seen instead.
+        /// What it holds, in words.
         seen: String,
     },
     /// A known shape with a part missing or of the wrong kind.
@@ -101,7 +100,7 @@ pub enum EnvelopeError {
         /// The part.
         part: &'static str,
     },
-    /// Nested beyond reason.
+    /// Nested deeper than AWS nests envelopes.
     #[error("envelopes nested more than {NESTING} deep")]
     TooDeep,
 }
@@ -111,21 +110,21 @@ pub enum EnvelopeError {
 pub struct DeliveryOutcome {
     /// What failed; empty for success.
     pub failures: Vec<Failure>,
-    /// What an S3 Batch task tells in its completion report.
-    pub told: String,
+    /// The `resultString` of an S3 Batch task that succeeds.
+    pub result: String,
 }
 
-/// An envelope that was understood, at least in part.
+/// An envelope of a known shape.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Envelope {
-    /// Its parts.
+    /// The parts that are acknowledged by themselves.
     pub deliveries: Vec<Delivery>,
     reply: Reply,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Reply {
-    /// The report, or an error.
+    /// The report as JSON, or an error.
     Report,
     /// The report, after a test alert.
     SelfTest,
@@ -139,10 +138,10 @@ enum Reply {
 }
 
 impl Envelope {
-    /// Understands an envelope of any known shape.
+    /// Parses an envelope of any known shape.
     ///
-    /// Parts of unknown shape become problems of their delivery; an envelope with nothing but
-    /// problems is an error.
+    /// A part of an unknown shape becomes a problem of its delivery. An envelope without any known
+    /// part is an error.
     pub fn parse(value: &Value) -> Result<Self, EnvelopeError> {
         if value.get("invocationSchemaVersion").is_some() {
             return Self::parse_s3_batch(value);
@@ -157,7 +156,7 @@ impl Envelope {
         };
         let mut delivery = Delivery::default();
         delivery.collect(value, NESTING);
-        if delivery.mentions.is_empty() && !delivery.problems.is_empty() {
+        if delivery.object_events.is_empty() && !delivery.problems.is_empty() {
             return Err(delivery.problems.swap_remove(0));
         }
         Ok(Self {
@@ -166,7 +165,7 @@ impl Envelope {
         })
     }
 
-    /// Whether the envelope asks for a test alert.
+    /// Returns whether the envelope asks for a test alert.
     pub fn is_self_test(&self) -> bool {
         self.reply == Reply::SelfTest
     }
@@ -249,7 +248,7 @@ impl Delivery {
             })?;
             self.collect_text(message, below);
         } else if text(value, "source") == Some("aws.s3") {
-            self.mentions.push(event_bridge_mention(value)?);
+            self.object_events.push(from_event_bridge(value)?);
         } else if value.get("s3ObjectKey").is_some() {
             self.collect_cloudtrail_notification(value)?;
         } else if value.get("requestContext").is_some()
@@ -283,8 +282,8 @@ impl Delivery {
         let service = text(record, "eventSource").or_else(|| text(record, "EventSource"));
         let incomplete = |shape, part| EnvelopeError::Incomplete { shape, part };
         match service {
-            Some("aws:s3") => match s3_mention(record) {
-                Ok(mention) => self.mentions.push(mention),
+            Some("aws:s3") => match from_s3_record(record) {
+                Ok(object_event) => self.object_events.push(object_event),
                 Err(problem) => self.problems.push(problem),
             },
             Some("aws:sns") => match record.get("Sns").and_then(|sns| text(sns, "Message")) {
@@ -311,7 +310,7 @@ impl Delivery {
             .ok_or_else(|| incomplete("s3ObjectKey list"))?;
         for key in keys {
             match key.as_str().filter(|key| !key.is_empty()) {
-                Some(key) => self.mentions.push(created(bucket, key, None)),
+                Some(key) => self.object_events.push(created(bucket, key, None)),
                 None => self.problems.push(incomplete("s3ObjectKey")),
             }
         }
@@ -320,8 +319,8 @@ impl Delivery {
 
     fn collect_task(&mut self, task: &Value) {
         self.batch_task = true;
-        match task_mention(task) {
-            Ok(mention) => self.mentions.push(mention),
+        match from_batch_task(task) {
+            Ok(object_event) => self.object_events.push(object_event),
             Err(problem) => self.problems.push(problem),
         }
     }

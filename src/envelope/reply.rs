@@ -1,4 +1,5 @@
-//! What each sender hears: S3 Batch Operations and SQS in their own terms, anybody else a report or an error.
+//! The reply that each sender expects: S3 Batch Operations and SQS have their own formats, every
+//! other sender gets the report or an error.
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use serde_json::{Value, json};
@@ -99,9 +100,9 @@ fn task_result(id: &str, outcome: &DeliveryOutcome) -> Value {
         .failures
         .iter()
         .map(|failure| failure.message.as_str());
-    let told = (!outcome.told.is_empty()).then_some(outcome.told.as_str());
+    let findings = (!outcome.result.is_empty()).then_some(outcome.result.as_str());
     let result: String = failures
-        .chain(told)
+        .chain(findings)
         .collect::<Vec<_>>()
         .join("; ")
         .chars()

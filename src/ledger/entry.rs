@@ -1,28 +1,37 @@
-//! What the ledger keeps of one record: who holds it, and the alerts that were accepted.
+//! One entry of the ledger: the state of one record, and the archive of its alerts.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, AttributeValue, Summary};
+use crate::alert::{AttributeValue, Message, Summary};
 
 /// The state of one record.
 ///
-/// With a claim it is *claimed*; without one it is *published* on the topics that it lists and
-/// free to claim for any other. What is not understood is refused, for it must not pass as free.
+/// With a claim the record is *claimed*. Without one it is *published* on the topics listed, and free
+/// to claim for any other. A version ignores fields that it does not know, so that it can read what a
+/// newer version wrote. Text that lacks a field which it needs is refused, since it must not pass for
+/// a free record.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Who is about to send the alert, or was until then.
+    /// Who is sending the alert, or was until the lease expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Holder>,
-    /// What was accepted, once a topic.
+    pub claim: Option<Lease>,
+    /// The accepted alerts, one for each topic.
     pub published: Vec<Publication>,
 }
 
 impl Entry {
-    /// What `topic` has accepted.
+    /// An entry under a claim.
+    pub(super) fn claimed(lease: &Lease, published: Vec<Publication>) -> Self {
+        Self {
+            claim: Some(lease.clone()),
+            published,
+        }
+    }
+
+    /// Returns what `topic` has accepted.
     pub fn on(&self, topic: &str) -> Option<&Publication> {
         self.published
             .iter()
@@ -30,69 +39,65 @@ impl Entry {
     }
 }
 
-/// Who holds a claim.
+/// Who holds a claim, and for how long.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Holder {
-    /// Tells this claim from any other, so that one's own write is known as one's own.
+pub struct Lease {
+    /// Distinguishes this claim from every other, so that its holder recognizes its own write.
     pub nonce: String,
-    /// When the claim runs out; one that was given up did so in 1970.
-    pub until: Timestamp,
+    /// When the claim expires; a released claim expired in 1970.
+    pub expires_at: Timestamp,
 }
 
 /// An alert that a topic has accepted.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Publication {
     /// ARN of the topic.
     pub topic: String,
     /// SNS's id of the message.
     pub message_id: String,
-    /// When the answer of SNS came.
-    pub at: Timestamp,
-    /// The alert itself; the in-memory ledger does without.
+    /// When SNS accepted the message, by the function's clock.
+    pub accepted_at: Timestamp,
+    /// The alert itself; the in-memory ledger drops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Box<Archive>>,
 }
 
-/// What is kept of an alert for those who ask later.
+/// An alert as it is kept for later questions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Archive {
     /// The log file that held the record, as `s3://bucket/key`.
     pub log_file: String,
     /// The finding in short.
     pub finding: Summary,
     /// What was sent.
-    pub alert: Kept,
+    pub message: ArchivedMessage,
 }
 
-/// Where the alert as sent is kept: once, however many records it is about. Where the ledger took
-/// every entry but that one, the text is lost; the summary of each finding is not.
+/// Where the sent message is kept: in one entry, however many records it is about. If that entry could
+/// not be written, the text is lost; the summary of each finding is not.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kept {
+pub enum ArchivedMessage {
     /// In this entry.
-    AsSent(AlertAsSent),
-    /// In the entry of that name, for the same topic.
+    Here(SentMessage),
+    /// In the entry of that name, under the same topic.
     InEntry(String),
 }
 
-/// An alert as SNS accepted it, withheld values withheld.
+/// A message as SNS accepted it. What the alert withheld is withheld here, too.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertAsSent {
+pub struct SentMessage {
     /// The message's subject.
     pub subject: String,
     /// The message's body.
     pub text: String,
-    /// The message's attributes; one of several values is a list.
+    /// The message's attributes, each with all its values.
     pub attributes: BTreeMap<String, Vec<String>>,
 }
 
-impl From<&Alert> for AlertAsSent {
-    fn from(alert: &Alert) -> Self {
-        let attributes = alert.attributes.iter().map(|attribute| {
+impl From<&Message> for SentMessage {
+    fn from(message: &Message) -> Self {
+        let attributes = message.attributes.iter().map(|attribute| {
             let values = match &attribute.value {
                 AttributeValue::One(value) => vec![value.clone()],
                 AttributeValue::Many(values) => values.clone(),
@@ -100,8 +105,8 @@ impl From<&Alert> for AlertAsSent {
             (attribute.name.to_owned(), values)
         });
         Self {
-            subject: alert.subject.clone(),
-            text: alert.text.clone(),
+            subject: message.subject.clone(),
+            text: message.text.clone(),
             attributes: attributes.collect(),
         }
     }

@@ -1,16 +1,16 @@
-//! A ledger store that serves one warm instance and forgets with it.
+//! A ledger store in the memory of one function instance.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Entry, LedgerError, LedgerStore, Tagged, Written};
+use super::{Entry, LedgerError, LedgerStore, VersionedEntry, WriteOutcome};
 
-/// Entries that are remembered; the oldest are forgotten first.
-const REMEMBERED_ENTRIES: usize = 10_000;
+/// Most entries; the oldest is dropped first.
+const MOST_ENTRIES: usize = 10_000;
 
-/// Entries in this process's memory, without the alerts' texts.
+/// Entries in this process's memory, without the texts of alerts.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     entries: Mutex<Entries>,
@@ -18,32 +18,32 @@ pub struct MemoryLedger {
 
 #[derive(Debug, Default)]
 struct Entries {
-    by_key: HashMap<String, Tagged>,
+    by_key: HashMap<String, VersionedEntry>,
     oldest_first: VecDeque<String>,
     writes: u64,
 }
 
 impl Entries {
-    fn write(&mut self, key: &str, entry: &Entry) -> Written {
+    fn write(&mut self, key: &str, entry: &Entry) -> WriteOutcome {
         self.writes += 1;
-        let tag = self.writes.to_string();
+        let etag = self.writes.to_string();
         let mut entry = entry.clone();
         for publication in &mut entry.published {
             publication.archive = None;
         }
-        let tagged = Tagged {
+        let versioned = VersionedEntry {
             entry,
-            tag: tag.clone(),
+            etag: etag.clone(),
         };
-        if self.by_key.insert(key.to_owned(), tagged).is_none() {
+        if self.by_key.insert(key.to_owned(), versioned).is_none() {
             self.oldest_first.push_back(key.to_owned());
-            if self.oldest_first.len() > REMEMBERED_ENTRIES
+            if self.oldest_first.len() > MOST_ENTRIES
                 && let Some(oldest) = self.oldest_first.pop_front()
             {
                 self.by_key.remove(&oldest);
             }
         }
-        Written::Yes(tag)
+        WriteOutcome::Written(etag)
     }
 }
 
@@ -55,23 +55,28 @@ impl MemoryLedger {
 }
 
 impl LedgerStore for MemoryLedger {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         Ok(self.entries().by_key.get(key).cloned())
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         let mut entries = self.entries();
         if entries.by_key.contains_key(key) {
-            return Ok(Written::Conflict);
+            return Ok(WriteOutcome::PreconditionFailed);
         }
         Ok(entries.write(key, entry))
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
         let mut entries = self.entries();
         match entries.by_key.get(key) {
-            Some(current) if current.tag == tag => Ok(entries.write(key, entry)),
-            _ => Ok(Written::Conflict),
+            Some(current) if current.etag == etag => Ok(entries.write(key, entry)),
+            _ => Ok(WriteOutcome::PreconditionFailed),
         }
     }
 }

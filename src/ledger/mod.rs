@@ -1,14 +1,14 @@
-//! The memory of which records have alerted, so that each does so once on each topic, however
-//! often it is delivered.
+//! Alert once: the durable memory of which records have alerted on which topic.
 //!
-//! A record is claimed before its alert is sent, and marked published after SNS has accepted it.
-//! A claim that ran out is anybody's to take over. ARCHITECTURE.md draws the states and says what
-//! follows from a crash at each point.
+//! The sender claims a record before it publishes the alert, and records the publication after SNS
+//! has accepted it. Anybody may take over a claim that has expired. ARCHITECTURE.md draws the states
+//! and lists what happens after a crash at each point.
 
 mod entry;
 mod memory;
 
 use std::{
+    error::Error,
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -19,114 +19,158 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 pub use self::{
-    entry::{AlertAsSent, Archive, Entry, Holder, Kept, Publication},
+    entry::{Archive, ArchivedMessage, Entry, Lease, Publication, SentMessage},
     memory::MemoryLedger,
 };
 use crate::cloudtrail::Record;
 
-/// Longest event id that is used as it is.
+/// Longest event id that is used in a key.
 const EVENT_ID_CHARACTERS: usize = 64;
-/// How often a write is tried in all, when others write between read and write.
-const WRITE_TRIES: usize = 4;
-/// How much longer each of these tries waits than the one before.
-const WRITE_WAIT: Duration = Duration::from_millis(30);
-/// Entries that are being claimed or given up, and beside them entries that are being marked
-/// published, at the same time.
+/// How often a conditional write is attempted while others write the same entry.
+const WRITE_ATTEMPTS: u32 = 4;
+/// Wait before the second attempt; each further attempt waits this much longer.
+const WRITE_BACKOFF: Duration = Duration::from_millis(30);
+/// Concurrent requests for claims and releases; recording has as many of its own.
 const CONCURRENT_REQUESTS: usize = 32;
 
-/// An entry with the tag of its version.
+/// An entry and the `ETag` of its version.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Tagged {
+pub struct VersionedEntry {
     /// The entry.
     pub entry: Entry,
     /// Changes with every write.
-    pub tag: String,
+    pub etag: String,
 }
 
-/// What became of a conditional write.
+/// What a conditional write did.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Written {
-    /// Done; the new version's tag.
-    Yes(String),
-    /// The condition does not hold, or did not when the store tried again by itself.
-    Conflict,
+pub enum WriteOutcome {
+    /// The entry was written; holds the `ETag` of the new version.
+    Written(String),
+    /// The condition did not hold. The store may have retried the request by itself, so the entry may
+    /// be what this request wrote.
+    PreconditionFailed,
 }
 
-/// The ledger's store failed, or what it holds is not an entry.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+/// The ledger's store failed, or an object in it is not an entry.
+#[derive(Debug, thiserror::Error)]
 #[error("ledger: {message}")]
 pub struct LedgerError {
-    /// What failed, with its causes and the remedy.
+    /// What failed, with the entry's name.
     pub message: String,
+    /// What the operator can do; empty where only another try can help.
+    pub remedy: &'static str,
+    /// The cause, where there is one.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// Where entries are kept: objects in S3, or this process's memory.
+impl LedgerError {
+    /// An error that has neither a cause nor a remedy.
+    pub fn new(message: String) -> Self {
+        Self {
+            message,
+            remedy: "",
+            source: None,
+        }
+    }
+}
+
+/// Where entries are stored: objects in S3, or this process's memory.
 ///
-/// A write may have taken place though its caller got an error, and its effect may come late.
+/// A write may take effect although its caller got an error, and it may take effect late.
 #[allow(
     async_fn_in_trait,
     reason = "used on one thread only, never as a trait object"
 )]
 pub trait LedgerStore {
-    /// The entry under `key`.
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError>;
-    /// Writes an entry if there is none.
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError>;
-    /// Replaces the version `tag`.
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError>;
+    /// Returns the entry under `key`.
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError>;
+    /// Writes an entry if there is none under `key` (`If-None-Match: *`).
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError>;
+    /// Replaces the version `etag` (`If-Match`).
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError>;
 }
 
-/// The answer to a claim.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Claim {
-    /// The record is the claimant's to alert on.
-    Ours(Ticket),
-    /// It has alerted.
-    Duplicate,
-    /// Another claim lives: neither duplicate nor done.
-    Busy,
+/// Who wants to claim which record, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRequest<'a> {
+    /// The record's key, from [`record_key`].
+    pub key: &'a str,
+    /// The invocation, as people see it in the entry.
+    pub invocation: &'a str,
+    /// Whether to read the entry before the first write: cheaper where it probably exists.
+    pub read_first: bool,
+    /// The time.
+    pub now: Timestamp,
+    /// When the claim expires.
+    pub expires_at: Timestamp,
 }
 
-/// Proof of a claim.
+/// The answer to a [`ClaimRequest`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Ticket {
+pub enum ClaimOutcome {
+    /// The caller may alert on the record.
+    Acquired(Claim),
+    /// The record has alerted on this topic.
+    AlreadyAlerted,
+    /// Another invocation holds a claim that has not expired.
+    HeldElsewhere,
+}
+
+/// A lease on one record: its holder may publish the record's alert.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
     key: String,
-    tag: String,
-    holder: Holder,
-    /// What other topics have accepted.
+    etag: String,
+    lease: Lease,
+    /// Publications on other topics.
     published: Vec<Publication>,
 }
 
-impl Ticket {
+impl Claim {
     /// The name of the entry.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// When the claim runs out.
-    pub fn until(&self) -> Timestamp {
-        self.holder.until
+    /// When the claim expires.
+    pub fn expires_at(&self) -> Timestamp {
+        self.lease.expires_at
     }
 }
 
-/// How an accepted alert stands in the ledger.
+/// How an accepted alert was recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Recorded {
+pub enum RecordOutcome {
     /// As the record's alert.
-    Yes,
-    /// Not at all: another alert on the record was accepted before this one.
-    Second,
+    Recorded,
+    /// Not recorded: the ledger holds an earlier alert on the record, so this one was the second.
+    SecondAlert,
 }
 
-/// The ledger's rules over some store, for one topic.
+/// The ledger's rules over a store, for one topic.
 #[derive(Debug)]
 pub struct Ledger<S> {
     store: S,
     topic: String,
     claiming: Semaphore,
-    /// Apart, so that what has alerted never waits for what has not.
-    publishing: Semaphore,
+    /// Separate, so that recording an accepted alert never waits for a claim.
+    recording: Semaphore,
     claims: AtomicU64,
+}
+
+/// What an entry means to somebody who wants to claim its record.
+enum Standing {
+    AlreadyAlerted,
+    /// The caller's own claim: an earlier attempt wrote it, and its answer was lost.
+    Own,
+    HeldElsewhere,
+    Free,
 }
 
 impl<S: LedgerStore> Ledger<S> {
@@ -136,153 +180,155 @@ impl<S: LedgerStore> Ledger<S> {
             store,
             topic: topic.to_owned(),
             claiming: Semaphore::new(CONCURRENT_REQUESTS),
-            publishing: Semaphore::new(CONCURRENT_REQUESTS),
+            recording: Semaphore::new(CONCURRENT_REQUESTS),
             claims: AtomicU64::new(0),
         }
     }
 
-    /// Claims the record under `key` until then; `invocation` names the claimant for people. Where
-    /// the record is `likely_known`, a look comes before the first write.
-    pub async fn claim(
-        &self,
-        key: &str,
-        invocation: &str,
-        likely_known: bool,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<Claim, LedgerError> {
-        let _request = self.claiming.acquire().await;
-        let number = self.claims.fetch_add(1, Ordering::Relaxed);
-        let holder = Holder {
-            nonce: format!("{invocation}/{number}"),
-            until,
-        };
-        let ours = |tag, published| {
-            Claim::Ours(Ticket {
+    /// Claims a record for this topic.
+    pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<ClaimOutcome, LedgerError> {
+        let _permit = self.claiming.acquire().await;
+        let key = request.key;
+        let lease = self.new_lease(request);
+        let acquired = |etag, published| {
+            ClaimOutcome::Acquired(Claim {
                 key: key.to_owned(),
-                tag,
-                holder: holder.clone(),
+                etag,
+                lease: lease.clone(),
                 published,
             })
         };
-        let claimed = |published| Entry {
-            claim: Some(holder.clone()),
-            published,
-        };
-        let mut known = if likely_known {
+        let mut found = if request.read_first {
             self.store.read(key).await?
         } else {
             None
         };
-        for attempt in 0..WRITE_TRIES {
-            wait_for_others(attempt).await;
-            if known.is_none() {
-                if let Written::Yes(tag) = self.store.create(key, &claimed(Vec::new())).await? {
-                    return Ok(ours(tag, Vec::new()));
+        for attempt in 0..WRITE_ATTEMPTS {
+            back_off(attempt).await;
+            if found.is_none() {
+                let entry = Entry::claimed(&lease, Vec::new());
+                if let WriteOutcome::Written(etag) = self.store.create(key, &entry).await? {
+                    return Ok(acquired(etag, Vec::new()));
                 }
-                known = self.store.read(key).await?;
+                found = self.store.read(key).await?;
             }
-            // Else gone again between the two requests.
-            let Some(Tagged { entry, tag }) = known.take() else {
+            // Somebody may have deleted the entry between the two requests.
+            let Some(VersionedEntry { entry, etag }) = found.take() else {
                 continue;
             };
-            if entry.on(&self.topic).is_some() {
-                return Ok(Claim::Duplicate);
+            match self.standing(&entry, &lease, request.now) {
+                Standing::AlreadyAlerted => return Ok(ClaimOutcome::AlreadyAlerted),
+                Standing::Own => return Ok(acquired(etag, entry.published)),
+                Standing::HeldElsewhere => return Ok(ClaimOutcome::HeldElsewhere),
+                Standing::Free => {}
             }
-            match &entry.claim {
-                // Written by an earlier try, whose answer was lost.
-                Some(owner) if *owner == holder => return Ok(ours(tag, entry.published)),
-                Some(owner) if owner.until > now => return Ok(Claim::Busy),
-                _ => {}
-            }
-            let taken = claimed(entry.published);
-            if let Written::Yes(tag) = self.store.replace(key, &tag, &taken).await? {
-                return Ok(ours(tag, taken.published));
+            let entry = Entry::claimed(&lease, entry.published);
+            if let WriteOutcome::Written(etag) = self.store.replace(key, &etag, &entry).await? {
+                return Ok(acquired(etag, entry.published));
             }
         }
-        Ok(Claim::Busy)
+        Ok(ClaimOutcome::HeldElsewhere)
     }
 
     /// Records that the topic has accepted the alert on a claimed record.
     ///
-    /// The record has alerted whatever became of the claim meanwhile, so this writes over whatever
-    /// stands there by now, but for somebody else's alert.
-    pub async fn publish(
+    /// The record has alerted, whatever became of the claim since. So this replaces any state of the
+    /// entry except another alert on the same topic.
+    pub async fn record(
         &self,
-        ticket: &Ticket,
+        claim: &Claim,
         message_id: &str,
-        at: Timestamp,
+        accepted_at: Timestamp,
         archive: &Archive,
-    ) -> Result<Recorded, LedgerError> {
-        let _request = self.publishing.acquire().await;
+    ) -> Result<RecordOutcome, LedgerError> {
+        let _permit = self.recording.acquire().await;
+        let key = &claim.key;
         let mut entry = Entry {
             claim: None,
-            published: ticket.published.clone(),
+            published: claim.published.clone(),
         };
         entry.published.push(Publication {
             topic: self.topic.clone(),
             message_id: message_id.to_owned(),
-            at,
+            accepted_at,
             archive: Some(Box::new(archive.clone())),
         });
-        let mut tag = ticket.tag.clone();
-        for attempt in 0..WRITE_TRIES {
-            wait_for_others(attempt).await;
-            if let Written::Yes(_) = self.store.replace(&ticket.key, &tag, &entry).await? {
-                return Ok(Recorded::Yes);
+        let mut etag = claim.etag.clone();
+        for attempt in 0..WRITE_ATTEMPTS {
+            back_off(attempt).await;
+            if let WriteOutcome::Written(_) = self.store.replace(key, &etag, &entry).await? {
+                return Ok(RecordOutcome::Recorded);
             }
-            let Some(current) = self.store.read(&ticket.key).await? else {
-                // Somebody has deleted it.
-                if let Written::Yes(_) = self.store.create(&ticket.key, &entry).await? {
-                    return Ok(Recorded::Yes);
+            let Some(current) = self.store.read(key).await? else {
+                // Somebody has deleted the entry.
+                if let WriteOutcome::Written(_) = self.store.create(key, &entry).await? {
+                    return Ok(RecordOutcome::Recorded);
                 }
                 continue;
             };
             match current.entry.on(&self.topic) {
-                // Written by an earlier try, whose answer was lost.
-                Some(written) if written.message_id == message_id => {
-                    return Ok(Recorded::Yes);
+                // An earlier attempt wrote it, and its answer was lost.
+                Some(recorded) if recorded.message_id == message_id => {
+                    return Ok(RecordOutcome::Recorded);
                 }
-                Some(_) => return Ok(Recorded::Second),
+                Some(_) => return Ok(RecordOutcome::SecondAlert),
                 None => {}
             }
-            let ours = entry.published.pop();
+            let own = entry.published.pop();
             entry.published = current.entry.published;
-            entry.published.extend(ours);
-            tag = current.tag;
+            entry.published.extend(own);
+            etag = current.etag;
         }
-        Err(LedgerError {
-            message: format!("others keep writing {}", ticket.key),
-        })
+        Err(LedgerError::new(format!(
+            "{key} was written by others in each of {WRITE_ATTEMPTS} attempts"
+        )))
     }
 
-    /// Gives a claim up, for another try may succeed: it runs out at once.
-    pub async fn release(&self, ticket: &Ticket) -> Result<(), LedgerError> {
-        let _request = self.claiming.acquire().await;
-        // With its nonce it is a version that never was before.
-        let released = Entry {
-            claim: Some(Holder {
-                nonce: ticket.holder.nonce.clone(),
-                until: Timestamp::UNIX_EPOCH,
-            }),
-            published: ticket.published.clone(),
+    /// Releases a claim whose alert was not accepted: it expires at once.
+    pub async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+        let _permit = self.claiming.acquire().await;
+        // The nonce makes this a version that never existed before.
+        let lease = Lease {
+            nonce: claim.lease.nonce.clone(),
+            expires_at: Timestamp::UNIX_EPOCH,
         };
-        // A conflict means that somebody else has taken over: then it is theirs.
+        let released = Entry::claimed(&lease, claim.published.clone());
+        // A failed precondition means that somebody else has taken the claim over.
         self.store
-            .replace(&ticket.key, &ticket.tag, &released)
+            .replace(&claim.key, &claim.etag, &released)
             .await
             .map(|_| ())
     }
-}
 
-/// Waits a little before a further attempt, while others write.
-async fn wait_for_others(attempt: usize) {
-    if attempt > 0 {
-        tokio::time::sleep(WRITE_WAIT * u32::try_from(attempt).unwrap_or(1)).await;
+    fn new_lease(&self, request: &ClaimRequest<'_>) -> Lease {
+        let number = self.claims.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            nonce: format!("{}/{number}", request.invocation),
+            expires_at: request.expires_at,
+        }
+    }
+
+    fn standing(&self, entry: &Entry, own: &Lease, now: Timestamp) -> Standing {
+        if entry.on(&self.topic).is_some() {
+            return Standing::AlreadyAlerted;
+        }
+        match &entry.claim {
+            Some(lease) if lease == own => Standing::Own,
+            Some(lease) if lease.expires_at > now => Standing::HeldElsewhere,
+            _ => Standing::Free,
+        }
     }
 }
 
-/// The name of a record's entry: its date and event id, or a hash where that id can't be a name.
+/// Waits before a further attempt, each time longer.
+async fn back_off(attempt: u32) {
+    if attempt > 0 {
+        tokio::time::sleep(WRITE_BACKOFF * attempt).await;
+    }
+}
+
+/// Returns the key of a record's entry: its date and event id, or a hash where the event id is missing
+/// or cannot be part of a key.
 pub fn record_key(record: &Record) -> String {
     let date = record.event_time().map_or_else(
         || "undated".to_owned(),
@@ -296,7 +342,7 @@ pub fn record_key(record: &Record) -> String {
     };
     match record.event_id().filter(is_name) {
         Some(id) => format!("{date}/{id}.json"),
-        // An underscore, which no usable event id has.
+        // The underscore keeps it apart from event ids.
         None => format!("{date}/hash_{}.json", content_hash(record)),
     }
 }

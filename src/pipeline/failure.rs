@@ -1,111 +1,137 @@
-//! Failures under stable names, each with its object, its cause, and the remedy where there is one.
+//! Failures under their stable names: each names its object, the causes, and the remedy if there is one.
 
-use super::{SinkError, StoreError, StoreErrorKind, Subscribers};
+use super::{
+    record_source::{ReadError, StoreError, StoreErrorKind},
+    sink::{SinkError, Subscribers},
+};
 use crate::{
     alert::escape::clean,
     cloudtrail::ScanError,
-    envelope::{ErrorType, Failure, ObjectRef},
+    envelope::{ErrorType, Failure, ObjectRef, with_causes},
     ledger::LedgerError,
 };
 
-/// An object's name, harmless in a log or an error message.
-pub(super) fn shown(object: &ObjectRef) -> String {
-    clean(&object.to_string(), 1400).replacen("[:]//", "://", 1)
+/// Most characters of an object's name. Keys have at most 1,024 bytes.
+const OBJECT_CHARACTERS: usize = 1400;
+
+/// An object's name, escaped for a log or an error message.
+pub(super) fn object_name(object: &ObjectRef) -> String {
+    clean(&object.to_string(), OBJECT_CHARACTERS).replacen("[:]//", "://", 1)
 }
 
-pub(super) fn of_store(object: &ObjectRef, error: &StoreError) -> Failure {
+pub(super) fn read(object: &ObjectRef, error: &ReadError) -> Failure {
+    match error {
+        ReadError::Store(error) => fetch(object, error),
+        ReadError::Scan(error) | ReadError::NotALogFile(error) => Failure {
+            error_type: match error {
+                ScanError::OverCap { .. } => ErrorType::ObjectTooLarge,
+                _ => ErrorType::ObjectCorrupt,
+            },
+            message: format!("failed to scan {}: {error}", object_name(object)),
+        },
+        ReadError::DeadlineExceeded => deadline_exceeded(object),
+    }
+}
+
+fn fetch(object: &ObjectRef, error: &StoreError) -> Failure {
     let (error_type, remedy) = match error.kind {
-        StoreErrorKind::Missing => (ErrorType::ObjectMissing, ""),
+        StoreErrorKind::Missing => (ErrorType::ObjectMissing, error.remedy),
         StoreErrorKind::AccessDenied => (
             ErrorType::ObjectAccessDenied,
-            "; allow s3:GetObject to the role that reads (LOG_READER_ROLE_ARN, or else the \
+            "allow s3:GetObject to the role that reads (LOG_READER_ROLE_ARN, or else the \
              function's own) and in the bucket's policy",
         ),
         StoreErrorKind::KeyAccessDenied => (
             ErrorType::KeyAccessDenied,
-            "; allow kms:Decrypt to the role that reads (LOG_READER_ROLE_ARN, or else the \
+            "allow kms:Decrypt to the role that reads (LOG_READER_ROLE_ARN, or else the \
              function's own) and in the key's policy",
         ),
         StoreErrorKind::RoleRefused => (
             ErrorType::ObjectAccessDenied,
-            "; let the function's role assume the role in LOG_READER_ROLE_ARN, and name the \
+            "let the function's role assume the role in LOG_READER_ROLE_ARN, and name the \
              function's role in that role's trust policy",
         ),
-        StoreErrorKind::Throttled => (ErrorType::ObjectThrottled, ""),
-        StoreErrorKind::Other => (ErrorType::ObjectUnreadable, ""),
+        StoreErrorKind::Throttled => (ErrorType::ObjectThrottled, error.remedy),
+        StoreErrorKind::Other => (ErrorType::ObjectUnreadable, error.remedy),
     };
+    let causes = with_causes(error);
     Failure {
         error_type,
-        message: format!("failed to fetch {}: {error}{remedy}", shown(object)),
+        message: with_remedy(
+            format!("failed to fetch {}: {causes}", object_name(object)),
+            remedy,
+        ),
     }
 }
 
-pub(super) fn of_scan(object: &ObjectRef, error: &ScanError) -> Failure {
-    Failure {
-        error_type: match error {
-            ScanError::OverCap { .. } => ErrorType::ObjectTooLarge,
-            _ => ErrorType::ObjectCorrupt,
-        },
-        message: format!("failed to scan {}: {error}", shown(object)),
-    }
-}
-
-pub(super) fn of_ledger(object: &ObjectRef, error: &LedgerError) -> Failure {
+pub(super) fn ledger(object: &ObjectRef, error: &LedgerError) -> Failure {
+    let causes = with_causes(error);
     Failure {
         error_type: ErrorType::LedgerUnavailable,
-        message: format!("{}: {error}", shown(object)),
+        message: with_remedy(format!("{}: {causes}", object_name(object)), error.remedy),
     }
 }
 
-pub(super) fn of_sink(what: &str, error: &SinkError) -> Failure {
+pub(super) fn publish(object: &ObjectRef, error: &SinkError) -> Failure {
+    publish_named(&format!("an alert on {}", object_name(object)), error)
+}
+
+pub(super) fn publish_self_test(error: &SinkError) -> Failure {
+    publish_named("the self-test alert", error)
+}
+
+pub(super) fn list_subscribers(error: &SinkError) -> Failure {
+    let causes = with_causes(error);
     Failure {
         error_type: sink_error_type(error),
-        message: format!("failed to publish {what}: {error}"),
+        message: with_remedy(
+            format!(
+                "SNS accepted the self-test's alert, but did not list the topic's subscriptions: \
+                 {causes}"
+            ),
+            error.remedy,
+        ),
     }
 }
 
-/// A failure unless somebody is known to hear alerts.
-pub(super) fn of_subscribers(subscribers: Result<Subscribers, SinkError>) -> Result<(), Failure> {
-    match subscribers {
-        Ok(Subscribers {
-            confirmed: 0,
-            pending,
-        }) => Err(Failure {
-            error_type: ErrorType::AlertUnheard,
-            message: format!(
-                "nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
-                 ({pending} wait to be confirmed); subscribe somebody, or follow the link in the \
-                 mail that asks to confirm"
-            ),
-        }),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure {
-            error_type: sink_error_type(&error),
-            message: format!(
-                "the self-test's alert was accepted, but SNS did not tell who hears it: {error}"
-            ),
-        }),
-    }
-}
-
-pub(super) fn out_of_time(object: &ObjectRef) -> Failure {
+pub(super) fn no_subscribers(subscribers: Subscribers) -> Failure {
     Failure {
-        error_type: ErrorType::OutOfTime,
+        error_type: ErrorType::NoSubscribers,
+        message: format!(
+            "nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
+             ({} wait to be confirmed); subscribe somebody, or follow the link in the mail that asks \
+             to confirm",
+            subscribers.pending
+        ),
+    }
+}
+
+pub(super) fn deadline_exceeded(object: &ObjectRef) -> Failure {
+    Failure {
+        error_type: ErrorType::DeadlineExceeded,
         message: format!(
             "{}: the invocation's time did not suffice; if that repeats, raise the function's memory \
              or timeout (60 seconds at most), or send fewer objects at a time",
-            shown(object)
+            object_name(object)
         ),
     }
 }
 
-pub(super) fn ledger_busy(object: &ObjectRef) -> Failure {
+pub(super) fn claimed_elsewhere(object: &ObjectRef) -> Failure {
     Failure {
-        error_type: ErrorType::LedgerBusy,
+        error_type: ErrorType::ClaimedElsewhere,
         message: format!(
             "{}: another invocation is alerting on some of its records",
-            shown(object)
+            object_name(object)
         ),
+    }
+}
+
+fn publish_named(what: &str, error: &SinkError) -> Failure {
+    let causes = with_causes(error);
+    Failure {
+        error_type: sink_error_type(error),
+        message: with_remedy(format!("failed to publish {what}: {causes}"), error.remedy),
     }
 }
 
@@ -114,5 +140,13 @@ fn sink_error_type(error: &SinkError) -> ErrorType {
         ErrorType::AlertNotSent
     } else {
         ErrorType::AlertRefused
+    }
+}
+
+fn with_remedy(message: String, remedy: &str) -> String {
+    if remedy.is_empty() {
+        message
+    } else {
+        format!("{message}; {remedy}")
     }
 }

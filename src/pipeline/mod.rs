@@ -1,128 +1,51 @@
-//! The one orchestration: from an envelope's objects to alerts, a report, and what failed.
+//! The pipeline: from an envelope's deliveries to alerts, a report, and what failed.
+//!
+//! Data moves through the stages in one direction, and each stage has a file:
+//! [`plan`], [`record_source`], [`triage`], [`groups`], [`sender`], [`outcome`]. Only this file
+//! knows them all.
 
+mod deadline;
 mod failure;
-mod job;
-mod object;
-mod send;
-mod time;
-mod told;
+mod groups;
+mod outcome;
+mod plan;
+mod record_source;
+mod self_test;
+mod sender;
+mod sink;
+mod task_result;
+mod triage;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::{
-    alert::{self, Alert, escape::clean},
-    cloudtrail::{ScanLimits, Sources},
-    envelope::{DeliveryOutcome, Envelope, ErrorType, Failure, ObjectRef},
+    alert::escape::clean,
+    cloudtrail::{Scan, ScanLimits, Sources},
+    envelope::{Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
     ledger::{Ledger, LedgerStore},
     report::Report,
     rules::{Level, RulePack},
 };
-use job::distinct_jobs;
-use object::ObjectOutcome;
-use time::{TimeLeft, before};
-use told::Told;
+use deadline::Deadline;
+use groups::Groups;
+use outcome::JobOutcome;
+use plan::{Action, Job, Plan, plan};
+use record_source::RecordSource;
+use sender::{Origin, Sender};
+use task_result::TaskResult;
+use triage::Triage;
+
+pub use self::{
+    deadline::REQUEST_TIME,
+    record_source::{LogBody, LogStore, StoreError, StoreErrorKind},
+    sink::{AlertSink, SinkError, Subscribers},
+};
 
 /// Objects of one envelope that are scanned at the same time.
 const CONCURRENT_OBJECTS: usize = 4;
-
-/// How long a sink or a ledger store may take over one request, with all its own tries. Before
-/// the deadline, room is kept for two of them: the alert, and its entry in the ledger.
-pub const REQUEST_TIME: Duration = Duration::from_secs(6);
-
-/// Where objects are read: S3, or a folder.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait LogStore {
-    /// An object's body on its way in.
-    type Body: LogBody;
-
-    /// Begins to read an object.
-    async fn open(&self, object: &ObjectRef) -> Result<Self::Body, StoreError>;
-}
-
-/// An object's body, chunk by chunk.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait LogBody {
-    /// The next chunk; `None` at the end.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError>;
-}
-
-/// Where alerts go: SNS, or standard output.
-#[allow(
-    async_fn_in_trait,
-    reason = "used on one thread only, never as a trait object"
-)]
-pub trait AlertSink {
-    /// Hands an alert over; returns the id under which it was accepted.
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError>;
-
-    /// How many subscribers are sure to get alerts, and how many have not confirmed that they want to.
-    async fn subscribers(&self) -> Result<Subscribers, SinkError>;
-}
-
-/// Who hears of alerts.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Subscribers {
-    /// Those that get alerts.
-    pub confirmed: u64,
-    /// Those that have been asked and have not answered.
-    pub pending: u64,
-}
-
-/// An object could not be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct StoreError {
-    /// What kind of trouble it is.
-    pub kind: StoreErrorKind,
-    /// The cause, as the store tells it.
-    pub message: String,
-}
-
-/// Kinds of trouble with reading an object.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StoreErrorKind {
-    /// The object, its version or its bucket does not exist.
-    Missing,
-    /// The function may not read the object.
-    AccessDenied,
-    /// The function may not use the key that the object is encrypted with.
-    KeyAccessDenied,
-    /// The function may not assume the role that log files are read through.
-    RoleRefused,
-    /// Too many requests.
-    Throttled,
-    /// Anything else, such as a broken connection.
-    Other,
-}
-
-/// An alert could not be handed over.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct SinkError {
-    /// The cause, as the sink tells it.
-    pub message: String,
-    /// Whether another try may succeed without anybody's help.
-    pub retryable: bool,
-}
-
-impl SinkError {
-    fn no_answer() -> Self {
-        Self {
-            message: "no answer before the invocation's deadline".to_owned(),
-            retryable: true,
-        }
-    }
-}
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -153,14 +76,16 @@ pub struct Pipeline<S, A, L, C> {
     store: S,
     sink: A,
     ledger: Ledger<L>,
-    pack: RulePack,
+    triage: Triage,
+    /// The sources whose records a scan hands to triage.
     sources: Arc<Sources>,
-    settings: Settings,
+    withhold_values: bool,
+    limits: ScanLimits,
     clock: C,
 }
 
 impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S, A, L, C> {
-    /// A pipeline over its store, sink and ledger; `clock` tells the time.
+    /// A pipeline over its store, sink and ledger; `clock` returns the time.
     pub fn new(
         store: S,
         sink: A,
@@ -170,90 +95,170 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         clock: C,
     ) -> Self {
         Self {
-            sources: Arc::new(pack.sources()),
             store,
             sink,
             ledger,
-            pack,
-            settings,
+            sources: Arc::new(pack.sources()),
+            triage: Triage {
+                pack,
+                watched: settings.watched,
+                minimum_level: settings.minimum_level,
+                batch_alerts: settings.batch_alerts,
+            },
+            withhold_values: settings.withhold_values,
+            limits: settings.limits,
             clock,
         }
     }
 
     /// Handles every object of `envelope`, as far as time allows.
     ///
-    /// Failures are in the outcomes, one for each delivery, and in the report.
+    /// Returns the report and one outcome for each delivery; the failures are in both.
     pub async fn handle(
         &self,
         envelope: &Envelope,
         invocation: &Invocation,
     ) -> (Report, Vec<DeliveryOutcome>) {
-        let (jobs, jobs_of_delivery) = distinct_jobs(envelope);
-        let time = &TimeLeft::new(invocation.deadline, (self.clock)());
-        let mut numbered: Vec<(usize, ObjectOutcome)> = stream::iter(jobs.iter().enumerate())
+        let deadline = &Deadline::new(invocation.deadline, &self.clock);
+        let plan = plan(&envelope.deliveries);
+        let outcomes = self.handle_jobs(&plan.jobs, &invocation.id, deadline).await;
+        let mut report = sum_reports(&outcomes);
+        let mut deliveries = delivery_outcomes(&envelope.deliveries, &plan, &outcomes, &mut report);
+        if envelope.is_self_test() {
+            self.self_test(deadline, &mut report, &mut deliveries).await;
+        }
+        (report, deliveries)
+    }
+
+    /// Handles jobs side by side. Returns their outcomes in the order of the jobs.
+    async fn handle_jobs(
+        &self,
+        jobs: &[Job],
+        invocation: &str,
+        deadline: &Deadline<'_, C>,
+    ) -> Vec<JobOutcome> {
+        let mut numbered: Vec<(usize, JobOutcome)> = stream::iter(jobs.iter().enumerate())
             .map(|(number, job)| async move {
-                (
-                    number,
-                    object::handle(self, job, &invocation.id, time).await,
-                )
+                // On the heap: it holds the client's whole request.
+                let handled = Box::pin(self.handle_job(job, invocation, deadline));
+                (number, handled.await)
             })
             .buffer_unordered(CONCURRENT_OBJECTS)
             .collect()
             .await;
         numbered.sort_by_key(|(number, _)| *number);
-        let mut report = Report::default();
-        for (_, outcome) in &numbered {
-            report.add(&outcome.report);
-        }
-        let mut outcomes = Vec::with_capacity(envelope.deliveries.len());
-        for (delivery, jobs) in envelope.deliveries.iter().zip(jobs_of_delivery) {
-            let mut outcome = DeliveryOutcome::default();
-            for problem in &delivery.problems {
-                report.envelope_problems += 1;
-                let message = problem.to_string();
-                tracing::error!(delivery = %clean(&delivery.id, 128), problem = %message, "part of the envelope not understood");
-                outcome.failures.push(Failure {
-                    error_type: ErrorType::UnknownEnvelope,
-                    message,
-                });
-            }
-            let mut told = Told::default();
-            for number in jobs {
-                let object = &numbered[number].1;
-                outcome.failures.extend(object.failure.clone());
-                told.extend(&object.told);
-            }
-            outcome.told = told.to_string();
-            outcomes.push(outcome);
-        }
-        if envelope.is_self_test() {
-            let failure = self.self_test(time, &mut report).await.err();
-            for outcome in &mut outcomes {
-                outcome.failures.extend(failure.clone());
-            }
-        }
-        (report, outcomes)
+        numbered.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// Sends the self-test's alert; that it was accepted says nothing unless somebody listens.
-    async fn self_test(&self, time: &TimeLeft, report: &mut Report) -> Result<(), Failure> {
-        let now = || (self.clock)();
-        let alert = alert::self_test(now());
-        let sent = before(time.end(), now(), self.sink.publish(&alert)).await;
-        let tested = match sent.unwrap_or_else(|| Err(SinkError::no_answer())) {
-            Ok(_) => {
-                report.alerts += 1;
-                let subscribers = before(time.end(), now(), self.sink.subscribers()).await;
-                failure::of_subscribers(subscribers.unwrap_or_else(|| Err(SinkError::no_answer())))
-            }
-            Err(error) => Err(failure::of_sink("the self-test alert", &error)),
+    /// Takes one object through the stages: each record is triaged, findings are grouped, groups are
+    /// sent.
+    async fn handle_job(
+        &self,
+        job: &Job,
+        invocation: &str,
+        deadline: &Deadline<'_, C>,
+    ) -> JobOutcome {
+        let object = &job.object_event.object;
+        let file_account = match &job.action {
+            Action::Scan { file_account } => file_account.as_deref(),
+            Action::Skip {
+                reason,
+                log_file_removed,
+            } => return JobOutcome::skipped(job, reason, *log_file_removed),
         };
-        tested.inspect_err(|failure| {
+        let scan = Scan::new(Arc::clone(&self.sources), self.limits);
+        let key_is_log_file = file_account.is_some();
+        let mut records = RecordSource::new(&self.store, object, key_is_log_file, scan, deadline);
+        let mut groups = Groups::new(file_account.map(str::to_owned));
+        let origin = Origin {
+            object,
+            file_account,
+            withhold_values: self.withhold_values,
+            invocation,
+        };
+        let mut sender = Sender::new(&self.ledger, &self.sink, deadline, origin);
+        let mut outcome = JobOutcome::new();
+        let read = loop {
+            match records.next().await {
+                Ok(Some(record)) => {
+                    let triaged = self.triage.decide(record, job.batch_task, deadline.now());
+                    let finding =
+                        triaged.and_then(|triaged| outcome.count(triaged, job.batch_task));
+                    if let Some(group) = finding.and_then(|finding| groups.add(finding)) {
+                        sender.send(vec![group]).await;
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        sender.send(groups.into_rest()).await;
+        outcome.add(sender.finish().await);
+        outcome.report.fetched_bytes = records.fetched_bytes();
+        outcome.report.expanded_bytes = records.expanded_bytes();
+        outcome.finish(read, job, deadline.now())
+    }
+
+    async fn self_test(
+        &self,
+        deadline: &Deadline<'_, C>,
+        report: &mut Report,
+        deliveries: &mut [DeliveryOutcome],
+    ) {
+        let tested = Box::pin(self_test::self_test(&self.sink, deadline, report));
+        if let Err(failure) = tested.await {
             tracing::error!(
                 error_type = %failure.error_type,
                 error = failure.message,
                 "the self-test failed"
             );
-        })
+            for delivery in deliveries {
+                delivery.failures.push(failure.clone());
+            }
+        }
     }
+}
+
+fn sum_reports(outcomes: &[JobOutcome]) -> Report {
+    let mut sum = Report::default();
+    for outcome in outcomes {
+        sum.add(&outcome.report);
+    }
+    sum
+}
+
+/// What became of each delivery: its own problems, and the outcomes of the jobs that it names.
+fn delivery_outcomes(
+    deliveries: &[Delivery],
+    plan: &Plan,
+    outcomes: &[JobOutcome],
+    report: &mut Report,
+) -> Vec<DeliveryOutcome> {
+    let mut all = Vec::with_capacity(deliveries.len());
+    for (delivery, jobs) in deliveries.iter().zip(&plan.jobs_of_delivery) {
+        let mut failures = Vec::new();
+        for problem in &delivery.problems {
+            report.envelope_problems += 1;
+            let message = problem.to_string();
+            tracing::error!(
+                delivery = clean(&delivery.id, 128),
+                problem = message,
+                "part of the envelope has an unknown shape"
+            );
+            failures.push(Failure {
+                error_type: ErrorType::UnknownEnvelope,
+                message,
+            });
+        }
+        let mut result = TaskResult::default();
+        for &job in jobs {
+            failures.extend(outcomes[job].failure.clone());
+            result.extend(&outcomes[job].result);
+        }
+        all.push(DeliveryOutcome {
+            failures,
+            result: result.to_string(),
+        });
+    }
+    all
 }

@@ -1,4 +1,4 @@
-//! Reads one rule file and refuses what would silently match nothing, or everything.
+//! Reads one rule file. Refuses a rule that would silently match nothing or everything.
 
 use jiff::civil::Date;
 use rsigma_eval::compile_rule;
@@ -8,15 +8,16 @@ use rsigma_parser::{
 };
 
 use super::{
-    Level, ReadyFilter, ReadyRule, Rule, RuleFile, RuleProblem,
+    Level, Rule, RuleFile, RuleProblem,
     detections::{check_detections, needs_a_match},
+    pack::{CompiledFilter, CompiledRule},
     sources,
 };
 
 /// What a file holds.
 pub(super) enum Document {
-    Rule(Box<ReadyRule>),
-    Filter(Box<ReadyFilter>),
+    Rule(Box<CompiledRule>),
+    Filter(Box<CompiledFilter>),
 }
 
 /// Reads and checks a file.
@@ -139,7 +140,7 @@ fn parse_problem(file: &RuleFile, error: &str) -> RuleProblem {
     refuse_near(file, key, error, remedy)
 }
 
-fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<ReadyRule, RuleProblem> {
+fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<CompiledRule, RuleProblem> {
     let id = checked_id(file, rule.id.as_deref())?;
     check_logsource(file, Some(&rule.logsource))?;
     check_detections(file, &rule.detection)?;
@@ -170,7 +171,7 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<ReadyRule, RuleProblem
                 .collect()
         })
         .unwrap_or_default();
-    Ok(ReadyRule {
+    Ok(CompiledRule {
         rule: std::sync::Arc::new(Rule {
             id,
             title: one_line(&rule.title),
@@ -186,12 +187,12 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<ReadyRule, RuleProblem
             tags: rule.tags.clone(),
             file: file.name.clone(),
         }),
-        compiled: compile_rule(rule).map_err(|error| uncompilable(file, &error.to_string()))?,
-        sources: sources::sources_of(&rule.detection),
+        detection: compile_rule(rule).map_err(|error| uncompilable(file, &error.to_string()))?,
+        sources: sources::rule_sources(&rule.detection),
     })
 }
 
-fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<ReadyFilter, RuleProblem> {
+fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<CompiledFilter, RuleProblem> {
     let id = checked_id(file, filter.id.as_deref())?;
     check_logsource(file, filter.logsource.as_ref())?;
     let reason = filter.description.as_deref().map(one_line);
@@ -276,14 +277,15 @@ fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<ReadyFilter, RuleP
         scope: Vec::new(),
         custom_attributes: std::collections::HashMap::default(),
     };
-    Ok(ReadyFilter {
+    Ok(CompiledFilter {
         id,
         title: one_line(&filter.title),
         file: file.name.clone(),
         reason,
         rule_ids,
         expires,
-        compiled: compile_rule(&as_rule).map_err(|error| uncompilable(file, &error.to_string()))?,
+        detection: compile_rule(&as_rule)
+            .map_err(|error| uncompilable(file, &error.to_string()))?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Which sources a rule can match, told from its text: what lets a scan leave most records unparsed.
+//! Which sources a rule can match, by its text. A scan leaves the records of other sources unparsed.
 
 use std::collections::BTreeSet;
 
@@ -9,38 +9,47 @@ use rsigma_parser::{
 
 type Names = BTreeSet<String>;
 
-/// The sources, in lower case, outside which the rule can't match; or why that can't be told.
-pub(super) fn sources_of(detections: &Detections) -> Result<Names, String> {
-    any(detections
-        .conditions
-        .iter()
-        .map(|condition| of_condition(condition, detections)))
+/// Returns the sources, in lower case, outside which the rule can't match. An error says why its text
+/// does not tell them.
+pub(super) fn rule_sources(detections: &Detections) -> Result<Names, String> {
+    union(
+        detections
+            .conditions
+            .iter()
+            .map(|condition| condition_sources(condition, detections)),
+    )
 }
 
-fn of_condition(condition: &ConditionExpr, detections: &Detections) -> Result<Names, String> {
+fn condition_sources(condition: &ConditionExpr, detections: &Detections) -> Result<Names, String> {
     match condition {
-        ConditionExpr::And(parts) => all(parts.iter().map(|part| of_condition(part, detections))),
-        ConditionExpr::Or(parts) => any(parts.iter().map(|part| of_condition(part, detections))),
+        ConditionExpr::And(parts) => {
+            intersection(parts.iter().map(|part| condition_sources(part, detections)))
+        }
+        ConditionExpr::Or(parts) => {
+            union(parts.iter().map(|part| condition_sources(part, detections)))
+        }
         ConditionExpr::Not(_) => Err("its condition negates".to_owned()),
         ConditionExpr::Identifier(name) => detections.named.get(name).map_or_else(
             || Err(format!("it has no detection `{name}`")),
-            of_detection,
+            detection_sources,
         ),
         ConditionExpr::Selector {
             quantifier,
             pattern,
         } => {
-            let chosen = selected(pattern, detections).into_iter().map(of_detection);
+            let chosen = selected(pattern, detections)
+                .into_iter()
+                .map(detection_sources);
             match quantifier {
-                Quantifier::All => all(chosen),
+                Quantifier::All => intersection(chosen),
                 Quantifier::Count(0) => Err("its condition asks for none".to_owned()),
-                Quantifier::Any | Quantifier::Count(_) => any(chosen),
+                Quantifier::Any | Quantifier::Count(_) => union(chosen),
             }
         }
     }
 }
 
-/// The detections that a selector of a condition chooses.
+/// Returns the detections that a selector of a condition chooses.
 pub(super) fn selected<'a>(
     pattern: &SelectorPattern,
     detections: &'a Detections,
@@ -56,11 +65,11 @@ pub(super) fn selected<'a>(
         .collect()
 }
 
-fn of_detection(detection: &Detection) -> Result<Names, String> {
+fn detection_sources(detection: &Detection) -> Result<Names, String> {
     match detection {
-        Detection::AllOf(items) => all(items.iter().map(of_item)),
-        Detection::And(parts) => all(parts.iter().map(of_detection)),
-        Detection::AnyOf(parts) => any(parts.iter().map(of_detection)),
+        Detection::AllOf(items) => intersection(items.iter().map(item_sources)),
+        Detection::And(parts) => intersection(parts.iter().map(detection_sources)),
+        Detection::AnyOf(parts) => union(parts.iter().map(detection_sources)),
         Detection::Keywords(_) => Err("it searches for keywords".to_owned()),
         Detection::ArrayMatch { .. } | Detection::Conditional { .. } => {
             Err("it matches inside a list".to_owned())
@@ -68,7 +77,7 @@ fn of_detection(detection: &Detection) -> Result<Names, String> {
     }
 }
 
-fn of_item(item: &DetectionItem) -> Result<Names, String> {
+fn item_sources(item: &DetectionItem) -> Result<Names, String> {
     if item.field.name.as_deref() != Some("eventSource") {
         return Err("it names no eventSource".to_owned());
     }
@@ -92,8 +101,8 @@ fn of_item(item: &DetectionItem) -> Result<Names, String> {
         .collect()
 }
 
-/// All parts must hold: the fewest sources that any part allows.
-fn all(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, String> {
+/// All parts must match: the sources that every part allows which names any.
+fn intersection(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, String> {
     let mut found: Option<Names> = None;
     let mut why = "it names no eventSource".to_owned();
     for part in parts {
@@ -110,8 +119,8 @@ fn all(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, Stri
     found.ok_or(why)
 }
 
-/// One part must hold: every source that some part allows.
-fn any(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, String> {
+/// One part must match: every source that some part allows.
+fn union(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, String> {
     let mut found = Names::new();
     for part in parts {
         found.extend(part?);

@@ -1,26 +1,26 @@
 //! Alerts as a subscriber gets them.
 
 use billing_watch::{
-    alert::{Alert, AttributeValue},
+    alert::{AttributeValue, Message},
     rules::RuleFile,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Bench, finance_role, gzip_log, log_key, record, record_with};
+use crate::support::{Harness, finance_role, gzip_log, log_key, record, record_with};
 
-fn alerts_of(records: &[Value]) -> Vec<Alert> {
+fn alerts_of(records: &[Value]) -> Vec<Message> {
     let key = log_key("Abcdefgh12345678");
-    let bench = Bench::new().with_object(&key, gzip_log(records));
-    bench.run(&[&key]).alerts
+    let harness = Harness::new().with_object(&key, gzip_log(records));
+    harness.run(&[&key]).alerts
 }
 
-fn alert_of(record: Value) -> Alert {
+fn alert_of(record: Value) -> Message {
     let mut alerts = alerts_of(&[record]);
     assert_eq!(alerts.len(), 1);
     alerts.remove(0)
 }
 
-fn attributes(alert: &Alert) -> Value {
+fn attributes(alert: &Message) -> Value {
     alert
         .attributes
         .iter()
@@ -36,7 +36,7 @@ fn attributes(alert: &Alert) -> Value {
 }
 
 #[test]
-fn a_closed_account() {
+fn the_alert_on_a_closed_account_reads_well() {
     let alert = alert_of(record(
         "CloseAccount",
         "5923c499-063e-44ac-80fb-b40e5fc3a2d1",
@@ -88,7 +88,7 @@ fn a_closed_account() {
 }
 
 #[test]
-fn a_failed_attempt_by_a_role_with_personal_values() {
+fn the_alert_on_a_failed_attempt_withholds_personal_values() {
     let alert = alert_of(record_with(
         "SetContactAddress",
         "5923c499-063e-44ac-80fb-b40e5fc3a2d2",
@@ -163,7 +163,7 @@ fn a_failed_attempt_by_a_role_with_personal_values() {
 }
 
 #[test]
-fn a_group_lists_every_finding_with_the_gravest_on_top() {
+fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     let alerts = alerts_of(&[
         record("SetContactAddress", "aaaa"),
         record("CloseAccount", "bbbb"),
@@ -176,10 +176,10 @@ fn a_group_lists_every_finding_with_the_gravest_on_top() {
     assert_eq!(alerts.len(), 1);
     insta::assert_snapshot!(alerts[0].subject, @"[CRITICAL] CloseAccount and 2 more in 111122223333 by root");
     insta::assert_snapshot!(alerts[0].text, @r#"
-    The root user made 3 sensitive calls on account 111122223333 (1 failed), the gravest CloseAccount:
-    AWS account closed.
+    The root user made 3 sensitive calls on account 111122223333 (1 failed), the most severe
+    CloseAccount: AWS account closed.
 
-    Gravest:  CloseAccount (billingconsole.amazonaws.com)
+    Highest:  CloseAccount (billingconsole.amazonaws.com)
     Outcome:  succeeded
     Account:  111122223333
     Who:      root user, of account 111122223333, access key ASIAEXAMPLEROOTKEY00, MFA unknown
@@ -259,7 +259,7 @@ fn a_group_lists_every_finding_with_the_gravest_on_top() {
 }
 
 #[test]
-fn an_organizations_closure_names_the_member_account_everywhere() {
+fn closing_a_member_account_names_the_member_account_everywhere() {
     for members in [
         json!({"requestParameters": {"accountId": "444455556666"}}),
         json!({
@@ -271,10 +271,10 @@ fn an_organizations_closure_names_the_member_account_everywhere() {
         let mut record = record_with("CloseAccount", "dddd", members);
         record["eventSource"] = json!("organizations.amazonaws.com");
         let key = log_key("Abcdefgh12345678");
-        let mut bench = Bench::new().with_object(&key, gzip_log(&[record]));
-        bench.settings.watched =
+        let mut harness = Harness::new().with_object(&key, gzip_log(&[record]));
+        harness.settings.watched =
             billing_watch::cloudtrail::Sources::only(["organizations.amazonaws.com"]);
-        let alert = bench.run(&[&key]).alerts.remove(0);
+        let alert = harness.run(&[&key]).alerts.remove(0);
         assert!(
             alert.subject.contains(" in 444455556666 by "),
             "{}",
@@ -292,7 +292,7 @@ fn an_organizations_closure_names_the_member_account_everywhere() {
 }
 
 #[test]
-fn an_account_deep_in_a_request_is_not_the_affected_one() {
+fn an_account_deep_in_a_request_is_not_the_affected_account() {
     let alert = alert_of(record_with(
         "SetPayInformation",
         "e",
@@ -316,7 +316,7 @@ fn an_account_deep_in_a_request_is_not_the_affected_one() {
 }
 
 #[test]
-fn numbers_are_withheld_unless_they_count_something() {
+fn numbers_are_withheld_unless_they_are_counts() {
     let parameters =
         json!({"cvv": 123, "postalCode": 98108, "months": 12, "bankAccountId": "111122223333"});
     let alert = alert_of(record_with(
@@ -331,27 +331,28 @@ fn numbers_are_withheld_unless_they_count_something() {
 }
 
 #[test]
-fn a_finding_whose_rule_says_too_much_for_a_message_goes_out_bare() {
+fn a_finding_too_long_for_a_message_is_sent_without_fields_and_advice() {
     let key = log_key("Abcdefgh12345678");
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "event-1")]));
+    let mut harness =
+        Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "event-1")]));
     let step = format!("  - {}\n", "again and ".repeat(300));
-    bench.rules.push(RuleFile {
+    harness.rules.push(RuleFile {
         name: "talkative.yml".to_owned(),
         text: include_str!("../../rules/account-closed.yml").to_owned() + &step.repeat(100),
     });
-    let ran = bench.run(&[&key]);
-    assert_eq!(ran.alerts.len(), 1);
+    let run = harness.run(&[&key]);
+    assert_eq!(run.alerts.len(), 1);
     assert!(
-        ran.alerts[0].text.len() < 10_000,
+        run.alerts[0].text.len() < 10_000,
         "{}",
-        ran.alerts[0].text.len()
+        run.alerts[0].text.len()
     );
     assert!(
-        ran.alerts[0]
+        run.alerts[0]
             .text
             .contains("fields and advice are left out")
     );
-    assert!(ran.alerts[0].text.contains("Event id: event-1"));
+    assert!(run.alerts[0].text.contains("Event id: event-1"));
 }
 
 #[test]
@@ -370,31 +371,69 @@ fn a_failed_service_event_counts_as_failed() {
 }
 
 #[test]
-fn late_and_corrected_records_say_so() {
-    let late = alert_of(record_with(
-        "CloseAccount",
-        "e",
-        json!({"addendum": {"reason": "DELIVERY_DELAY"}}),
-    ));
-    assert!(
-        late.text.contains("CloudTrail marks it as delivered late"),
-        "{}",
-        late.text
-    );
-    let corrected = alert_of(record_with(
-        "CloseAccount",
-        "f",
-        json!({"addendum": {"reason": "UPDATED_DATA", "originalEventID": "e"}}),
-    ));
-    assert!(
-        corrected.text.contains("correction of event e"),
-        "{}",
-        corrected.text
-    );
+fn late_and_corrected_records_say_why() {
+    let line = |label: &str, addendum: Value| {
+        let alert = alert_of(record_with(
+            "CloseAccount",
+            "f",
+            json!({"addendum": addendum}),
+        ));
+        let mut lines = alert.text.lines();
+        let line = lines.find(|line| line.starts_with(label)).unwrap_or("none");
+        line.to_owned()
+    };
+    for (label, addendum, expected) in [
+        (
+            "When:",
+            json!({"reason": "DELIVERY_DELAY"}),
+            "When:     2026-03-02 16:44:04 UTC (7 minutes ago); CloudTrail delivered it late \
+             (DELIVERY_DELAY)",
+        ),
+        (
+            "When:",
+            json!({"reason": "SERVICE_OUTAGE"}),
+            "When:     2026-03-02 16:44:04 UTC (7 minutes ago); CloudTrail received it late, after an \
+             outage of the service (SERVICE_OUTAGE)",
+        ),
+        (
+            "When:",
+            json!({"reason": "A_NEW\nREASON"}),
+            "When:     2026-03-02 16:44:04 UTC (7 minutes ago); CloudTrail marks it as late \
+             (A_NEW\\nREASON)",
+        ),
+        (
+            "Note:",
+            json!({"reason": "UPDATED_DATA", "originalEventID": "e", "updatedFields": "responseElements"}),
+            "Note:     CloudTrail corrects event e (UPDATED_DATA); updated fields: responseElements",
+        ),
+        (
+            "Note:",
+            json!({"reason": "UPDATED_DATA", "updatedFields": ["userAgent", "errorCode"]}),
+            "Note:     CloudTrail corrects an earlier event (UPDATED_DATA); updated fields: \
+             userAgent, errorCode",
+        ),
+        (
+            "Note:",
+            json!({"reason": "UPDATED_DATA", "originalEventID": "e"}),
+            "Note:     CloudTrail corrects event e (UPDATED_DATA)",
+        ),
+        (
+            "Note:",
+            json!({"reason": "DELIVERY_DELAY", "originalEventID": "e"}),
+            "none",
+        ),
+        (
+            "Note:",
+            json!({"updatedFields": "responseElements"}),
+            "none",
+        ),
+    ] {
+        assert_eq!(line(label, addendum.clone()), expected, "{addendum}");
+    }
 }
 
 #[test]
-fn a_record_with_nothing_but_its_name_still_alerts_and_says_what_is_missing() {
+fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
     let alert = alert_of(json!({
         "eventSource": "billingconsole.amazonaws.com", "eventName": "CloseAccount",
     }));
@@ -443,7 +482,7 @@ fn a_record_with_nothing_but_its_name_still_alerts_and_says_what_is_missing() {
 }
 
 #[test]
-fn aws_own_example_reads_well() {
+fn the_alert_on_awss_own_example_reads_well() {
     let alert = alert_of(json!({
         "eventVersion": "1.05",
         "userIdentity": {"accountId": "111122223333", "accessKeyId": "AIDACKCEVSQ6C2EXAMPLE"},
@@ -468,7 +507,7 @@ fn aws_own_example_reads_well() {
 }
 
 #[test]
-fn nothing_of_a_record_reaches_the_reader_unescaped() {
+fn no_text_of_a_record_reaches_the_reader_unescaped() {
     let nasty = "\u{202e}evil\u{0}\r\nSubject: x\u{2028}<@U1> http://evil.example\u{e0041}'$(id)";
     let alert = alert_of(record_with(
         "CloseAccount",
@@ -503,7 +542,7 @@ fn nothing_of_a_record_reaches_the_reader_unescaped() {
 }
 
 #[test]
-fn a_very_long_name_leaves_room_for_the_account() {
+fn a_very_long_event_name_leaves_room_for_the_account() {
     let mut long = record("CloseAccount", "e");
     long["userIdentity"] = json!({"type": "IAMUser", "userName": "u".repeat(500)});
     let subject = alert_of(long).subject;
@@ -515,13 +554,13 @@ fn a_very_long_name_leaves_room_for_the_account() {
 }
 
 #[test]
-fn the_command_prints_the_record() {
+fn the_command_in_an_alert_prints_the_record() {
     let key = log_key("it's+here");
     let text = gzip_log(&[
         record("CloseAccount", "abc-1"),
         record("GetBillsForBillingPeriod", "abc-2"),
     ]);
-    let alert = Bench::new()
+    let alert = Harness::new()
         .with_object(&key, text.clone())
         .run(&[&key])
         .alerts

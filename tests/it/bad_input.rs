@@ -7,7 +7,7 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bench, CONSOLE, gzip, gzip_log, log_file, log_key, noise, record, record_with, scan_both,
+    CONSOLE, Harness, gzip, gzip_log, log_file, log_key, noise, record, record_with, scan_both,
 };
 
 /// The outcome of one bad file: findings that alert, and the error, if any.
@@ -344,7 +344,7 @@ fn record_cases() -> Vec<Case> {
 }
 
 #[test]
-fn every_kind_of_bad_file_ends_as_it_should_and_hides_no_sibling() {
+fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
     let limits = ScanLimits {
         expanded_bytes: 2 << 20,
         record_bytes: 512 << 10,
@@ -368,7 +368,7 @@ fn every_kind_of_bad_file_ends_as_it_should_and_hides_no_sibling() {
 }
 
 #[test]
-fn a_file_cut_anywhere_fails_and_gives_what_was_whole() {
+fn a_file_cut_anywhere_fails_and_its_whole_records_alert() {
     let text = log_file(&[
         record("CloseAccount", "a"),
         noise(1),
@@ -394,7 +394,7 @@ fn a_file_cut_anywhere_fails_and_gives_what_was_whole() {
 }
 
 #[test]
-fn null_or_another_kind_in_any_field_still_alerts() {
+fn a_record_with_a_wrong_type_in_any_field_alerts() {
     let whole = record_with(
         "CloseAccount",
         "e",
@@ -416,17 +416,17 @@ fn null_or_another_kind_in_any_field_still_alerts() {
             let mut record = whole.clone();
             record[&name] = odd.clone();
             let key = log_key("Abcdefgh12345678");
-            let ran = Bench::new()
+            let run = Harness::new()
                 .with_object(&key, gzip_log(&[record]))
                 .run(&[&key]);
-            assert_eq!(ran.alerts.len(), 1, "{name} = {odd}");
-            assert!(ran.reply.is_ok(), "{name} = {odd}");
+            assert_eq!(run.alerts.len(), 1, "{name} = {odd}");
+            assert!(run.reply.is_ok(), "{name} = {odd}");
         }
     }
 }
 
 #[test]
-fn what_could_not_be_read_of_a_record_is_named_in_its_alert() {
+fn an_alert_names_the_members_that_could_not_be_read() {
     let key = log_key("Abcdefgh12345678");
     let deep = [
         &b"\"requestParameters\":"[..],
@@ -435,19 +435,19 @@ fn what_could_not_be_read_of_a_record_is_named_in_its_alert() {
     ]
     .concat();
     let text = [&b"{\"Records\":["[..], &with_member(&deep), b"]}"].concat();
-    let ran = Bench::new().with_object(&key, gzip(&text)).run(&[&key]);
-    assert!(ran.reply.is_ok());
+    let run = Harness::new().with_object(&key, gzip(&text)).run(&[&key]);
+    assert!(run.reply.is_ok());
     assert!(
-        ran.alerts[0]
+        run.alerts[0]
             .text
             .contains("could not be read, see the log file: requestParameters"),
         "{}",
-        ran.alerts[0].text
+        run.alerts[0].text
     );
 }
 
 #[test]
-fn huge_strings_everywhere_fit_one_message() {
+fn a_record_of_huge_strings_fits_one_message() {
     let huge = "漢\u{202e}".repeat(20 << 10);
     let value: Value = json!({
         "userAgent": huge, "sourceIPAddress": huge, "errorCode": huge, "eventTime": huge, "awsRegion": huge,
@@ -455,13 +455,13 @@ fn huge_strings_everywhere_fit_one_message() {
         "requestParameters": {"a": huge, "type": huge},
     });
     let key = log_key("Abcdefgh12345678");
-    let ran = Bench::new()
+    let run = Harness::new()
         .with_object(&key, gzip_log(&[record_with("CloseAccount", &huge, value)]))
         .run(&[&key]);
-    assert_eq!(ran.alerts.len(), 1);
+    assert_eq!(run.alerts.len(), 1);
     assert!(
-        ran.alerts[0].text.len() < 100_000,
+        run.alerts[0].text.len() < 100_000,
         "{}",
-        ran.alerts[0].text.len()
+        run.alerts[0].text.len()
     );
 }

@@ -6,30 +6,30 @@ use billing_watch::envelope::ErrorType;
 use serde_json::{Value, json};
 
 use crate::{
-    deadline::{Slow, crowd},
+    deadline::{SlowStores, crowd},
     support::{finance_role, gzip_log, log_file, log_key, record, record_with},
 };
 
-fn with_file(body: Vec<u8>) -> Slow {
-    Slow::default().with(&log_key("Abcdefgh12345678"), &[(Duration::ZERO, body)])
+fn with_file(body: Vec<u8>) -> SlowStores {
+    SlowStores::default().with(&log_key("Abcdefgh12345678"), &[(Duration::ZERO, body)])
 }
 
-fn subjects(slow: &Slow) -> Vec<String> {
-    let alerts = slow.alerts.borrow();
+fn subjects(stores: &SlowStores) -> Vec<String> {
+    let alerts = stores.alerts.borrow();
     alerts.iter().map(|alert| alert.subject.clone()).collect()
 }
 
 #[test]
-fn a_record_that_comes_free_late_has_a_message_of_its_own() {
-    let slow = with_file(log_file(&[
+fn a_record_released_late_gets_its_own_message() {
+    let stores = with_file(log_file(&[
         record("CloseAccount", "a"),
         record("SetPayInformation", "b"),
     ]));
-    slow.claimed_by_another("a");
-    let went = slow.handle(Some(60));
-    assert_eq!((went.report.scanned, went.report.published), (1, 2));
+    stores.claimed_by_another("a");
+    let handled = stores.handle(Some(60));
+    assert_eq!((handled.report.scanned, handled.report.published), (1, 2));
     assert_eq!(
-        subjects(&slow),
+        subjects(&stores),
         [
             "[HIGH] SetPayInformation in 111122223333 by root",
             "[CRITICAL] CloseAccount in 111122223333 by root"
@@ -38,12 +38,12 @@ fn a_record_that_comes_free_late_has_a_message_of_its_own() {
 }
 
 #[test]
-fn parts_are_numbered_on_when_a_record_comes_free_late() {
-    let slow = with_file(crowd());
-    slow.claimed_by_another("id-2999");
-    let went = slow.handle(Some(60));
-    assert_eq!(went.report.published, 3_000);
-    let subjects = subjects(&slow);
+fn part_numbers_continue_when_a_record_is_released_late() {
+    let stores = with_file(crowd());
+    stores.claimed_by_another("id-2999");
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.report.published, 3_000);
+    let subjects = subjects(&stores);
     let numbered: Vec<bool> = subjects
         .iter()
         .enumerate()
@@ -54,36 +54,39 @@ fn parts_are_numbered_on_when_a_record_comes_free_late() {
 }
 
 #[test]
-fn more_busy_records_than_memory_holds_fail_at_once_and_come_again() {
+fn records_held_elsewhere_beyond_the_memory_bound_fail_for_retry() {
     let padding = json!({"requestParameters": {"city": "x".repeat(150_000)}});
     let records: Vec<Value> = (0..12)
         .map(|number| record_with("CloseAccount", &format!("id-{number}"), padding.clone()))
         .collect();
-    let slow = with_file(log_file(&records));
+    let stores = with_file(log_file(&records));
     for number in 0..12 {
-        slow.claimed_by_another(&format!("id-{number}"));
+        stores.claimed_by_another(&format!("id-{number}"));
     }
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::LedgerBusy]);
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::ClaimedElsewhere]);
     // Six records of 150 KB, and what is around each, make nearly 1 MiB.
-    assert_eq!((went.report.published, went.report.failed_findings), (6, 6));
-    assert_eq!(slow.handle(Some(60)).report.published, 6);
+    assert_eq!(
+        (handled.report.published, handled.report.failed_findings),
+        (6, 6)
+    );
+    assert_eq!(stores.handle(Some(60)).report.published, 6);
 }
 
 #[test]
-fn once_a_record_is_known_the_further_groups_are_looked_up_first() {
+fn after_a_duplicate_the_next_groups_are_read_before_they_are_claimed() {
     // Three flushes of an object full of duplicates: the first group's are created in vain.
-    let slow = with_file(crowd());
-    slow.handle(None);
-    *slow.requests.borrow_mut() = 0;
-    let went = slow.handle(None);
-    assert_eq!(went.report.duplicate, 3_000);
-    let requests = *slow.requests.borrow();
+    let stores = with_file(crowd());
+    stores.handle(None);
+    *stores.requests.borrow_mut() = 0;
+    let handled = stores.handle(None);
+    assert_eq!(handled.report.duplicate, 3_000);
+    let requests = *stores.requests.borrow();
     assert!(requests > 3_000 && requests < 5_000, "{requests}");
 }
 
 #[test]
-fn what_another_try_may_mend_is_told_before_what_it_can_not() {
+fn a_retryable_failure_is_reported_before_a_permanent_one() {
     let role = json!({"userIdentity": finance_role()});
     let mut cut = gzip_log(&[
         record("CloseAccount", "a"),
@@ -92,14 +95,17 @@ fn what_another_try_may_mend_is_told_before_what_it_can_not() {
     let whole = cut.clone();
     cut.truncate(cut.len() - 3);
     // Refused, and corrupt: the first is told.
-    let slow = with_file(cut);
-    *slow.refusals.borrow_mut() = 2;
-    assert_eq!(slow.handle(None).failures(), [ErrorType::AlertRefused]);
+    let stores = with_file(cut);
+    *stores.refusals.borrow_mut() = 2;
+    assert_eq!(stores.handle(None).failures(), [ErrorType::AlertRefused]);
     // Refused, and busy: the second.
-    let slow = with_file(whole);
-    *slow.refusals.borrow_mut() = 1;
-    slow.claimed_by_another("b");
-    assert_eq!(slow.handle(Some(1)).failures(), [ErrorType::LedgerBusy]);
+    let stores = with_file(whole);
+    *stores.refusals.borrow_mut() = 1;
+    stores.claimed_by_another("b");
+    assert_eq!(
+        stores.handle(Some(1)).failures(),
+        [ErrorType::ClaimedElsewhere]
+    );
 }
 
 #[test]
@@ -116,25 +122,28 @@ fn each_part_of_a_group_records_its_own_findings() {
             })
         })
         .collect();
-    let slow = with_file(log_file(&records));
-    let went = slow.handle(Some(60));
-    assert_eq!((went.report.published, went.report.failed), (2_000, 0));
-    let alerts = slow.alerts.borrow().len();
-    let again = slow.handle(Some(60));
+    let stores = with_file(log_file(&records));
+    let handled = stores.handle(Some(60));
+    assert_eq!(
+        (handled.report.published, handled.report.failed),
+        (2_000, 0)
+    );
+    let alerts = stores.alerts.borrow().len();
+    let again = stores.handle(Some(60));
     assert_eq!((again.report.duplicate, again.report.failed), (2_000, 0));
-    assert_eq!(slow.alerts.borrow().len(), alerts);
+    assert_eq!(stores.alerts.borrow().len(), alerts);
 }
 
 #[test]
-fn what_has_alerted_is_recorded_at_the_fourth_try_or_fails_the_object() {
+fn an_accepted_alert_is_recorded_at_the_fourth_attempt_or_fails_the_object() {
     for (failures, told) in [(3, vec![]), (4, vec![ErrorType::LedgerUnavailable])] {
-        let slow = with_file(log_file(&[record("CloseAccount", "a")]));
-        *slow.ledger_failures.borrow_mut() = failures;
-        let went = slow.handle(Some(60));
-        assert_eq!((went.report.published, went.report.alerts), (1, 1));
-        assert_eq!(went.failures(), told);
+        let stores = with_file(log_file(&[record("CloseAccount", "a")]));
+        *stores.ledger_failures.borrow_mut() = failures;
+        let handled = stores.handle(Some(60));
+        assert_eq!((handled.report.published, handled.report.messages), (1, 1));
+        assert_eq!(handled.failures(), told);
         // The claim, and four tries; the last one is answered, or nobody is left to ask.
-        assert_eq!(*slow.requests.borrow(), 5);
-        assert_eq!(slow.entry("a").unwrap().claim.is_none(), told.is_empty());
+        assert_eq!(*stores.requests.borrow(), 5);
+        assert_eq!(stores.entry("a").unwrap().claim.is_none(), told.is_empty());
     }
 }

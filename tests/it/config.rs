@@ -19,7 +19,7 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 #[test]
-fn a_topic_is_all_it_takes() {
+fn the_topic_is_the_only_required_variable() {
     let config = read(&[]).unwrap();
     assert_eq!(config.alert_region, "eu-central-1");
     assert_eq!(config.minimum_level, Level::Medium);
@@ -66,7 +66,7 @@ fn every_variable_is_read() {
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
+fn an_empty_variable_counts_as_unset() {
     let config = read(&[
         ("RULES_URI", ""),
         ("MINIMUM_LEVEL", " "),
@@ -76,13 +76,13 @@ fn an_empty_variable_is_an_unset_one() {
 }
 
 #[test]
-fn watching_nothing_is_a_problem() {
+fn an_empty_list_of_sources_is_a_problem() {
     let error = read(&[("EVENT_SOURCES", ", ,")]).unwrap_err();
     assert!(error.to_string().contains("nothing could alert"), "{error}");
 }
 
 #[test]
-fn all_problems_are_told_at_once_each_with_its_remedy() {
+fn all_problems_are_reported_at_once_each_with_its_remedy() {
     let error = read(&[
         (
             "ALERT_TOPIC_ARN",

@@ -3,10 +3,13 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use billing_watch::{
-    alert::Alert,
+    alert::Message,
     cloudtrail::{ScanLimits, Sources},
     envelope::{DeliveryOutcome, Envelope, ErrorType, ObjectRef},
-    ledger::{Entry, Ledger, LedgerError, LedgerStore, MemoryLedger, Tagged, Written},
+    ledger::{
+        ClaimRequest, Entry, Ledger, LedgerError, LedgerStore, MemoryLedger, VersionedEntry,
+        WriteOutcome,
+    },
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
         Subscribers,
@@ -15,7 +18,7 @@ use billing_watch::{
     rules::{Level, RulePack},
 };
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +31,7 @@ const NEVER: Duration = Duration::from_hours(1);
 
 /// Objects, a topic and a ledger, each as slow as a test wants.
 #[derive(Default)]
-pub(crate) struct Slow {
+pub(crate) struct SlowStores {
     /// Bodies by key, with the time that each chunk takes.
     objects: BTreeMap<String, Vec<(Duration, Vec<u8>)>>,
     publishing: Duration,
@@ -41,12 +44,12 @@ pub(crate) struct Slow {
     pub(crate) requests: RefCell<usize>,
     ledger: MemoryLedger,
     opened: RefCell<usize>,
-    pub(crate) alerts: RefCell<Vec<Alert>>,
+    pub(crate) alerts: RefCell<Vec<Message>>,
 }
 
 pub(crate) struct SlowBody(Vec<(Duration, Vec<u8>)>);
 
-impl LogStore for &Slow {
+impl LogStore for &SlowStores {
     type Body = SlowBody;
 
     async fn open(&self, object: &ObjectRef) -> Result<SlowBody, StoreError> {
@@ -67,18 +70,19 @@ impl LogBody for SlowBody {
     }
 }
 
-impl AlertSink for &Slow {
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+impl AlertSink for &SlowStores {
+    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
         sleep(self.publishing).await;
         if *self.refusals.borrow() > 0 {
             *self.refusals.borrow_mut() -= 1;
             return Err(SinkError {
-                message: "no".to_owned(),
                 retryable: false,
+                remedy: "",
+                source: "no".into(),
             });
         }
         let mut alerts = self.alerts.borrow_mut();
-        alerts.push(alert.clone());
+        alerts.push(message.clone());
         Ok(format!("message-{}", alerts.len()))
     }
 
@@ -87,57 +91,60 @@ impl AlertSink for &Slow {
     }
 }
 
-impl LedgerStore for &Slow {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+impl LedgerStore for &SlowStores {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         *self.requests.borrow_mut() += 1;
         self.ledger.read(key).await
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         *self.requests.borrow_mut() += 1;
         sleep(self.claiming).await;
         self.ledger.create(key, entry).await
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
         *self.requests.borrow_mut() += 1;
         if entry.claim.is_none() && *self.ledger_failures.borrow() > 0 {
             *self.ledger_failures.borrow_mut() -= 1;
-            return Err(LedgerError {
-                message: "out of order".to_owned(),
-            });
+            return Err(LedgerError::new("out of order".to_owned()));
         }
-        self.ledger.replace(key, tag, entry).await
+        self.ledger.replace(key, etag, entry).await
     }
 }
 
-/// How an invocation went, and how many seconds it took.
-pub(crate) struct Went {
+/// How an invocation handled, and how many seconds it took.
+pub(crate) struct Handled {
     pub(crate) report: Report,
     outcomes: Vec<DeliveryOutcome>,
     seconds: f64,
 }
 
-impl Went {
+impl Handled {
     pub(crate) fn failures(&self) -> Vec<ErrorType> {
         let failures = self.outcomes.iter().flat_map(|outcome| &outcome.failures);
         failures.map(|failure| failure.error_type).collect()
     }
 }
 
-impl Slow {
+impl SlowStores {
     pub(crate) fn with(mut self, key: &str, chunks: &[(Duration, Vec<u8>)]) -> Self {
         self.objects.insert(key.to_owned(), chunks.to_vec());
         self
     }
 
     /// Handles all objects with so many seconds to go, or any number.
-    pub(crate) fn handle(&self, seconds: Option<i64>) -> Went {
+    pub(crate) fn handle(&self, seconds: Option<i64>) -> Handled {
         let keys: Vec<&str> = self.objects.keys().map(String::as_str).collect();
         self.handle_event(&s3_event(&keys), seconds)
     }
 
-    pub(crate) fn handle_event(&self, payload: &Value, seconds: Option<i64>) -> Went {
+    pub(crate) fn handle_event(&self, payload: &Value, seconds: Option<i64>) -> Handled {
         block_on(async {
             let start = Instant::now();
             let settings = Settings {
@@ -158,7 +165,7 @@ impl Slow {
             let envelope = Envelope::parse(payload).unwrap();
             let (report, outcomes) = pipeline.handle(&envelope, &invocation).await;
             assert_identities(&report);
-            Went {
+            Handled {
                 report,
                 outcomes,
                 seconds: start.elapsed().as_secs_f64(),
@@ -173,13 +180,24 @@ impl Slow {
     }
 }
 
-impl Slow {
+impl SlowStores {
     /// Lets somebody else hold the claim on a record for a second.
     pub(crate) fn claimed_by_another(&self, id: &str) {
         let key = format!("2026/03/02/{id}.json");
         let until = now() + SignedDuration::from_secs(1);
         let other = Ledger::new(self, TOPIC);
-        block_on(other.claim(&key, "other", false, now(), until)).unwrap();
+        block_on(other.claim(&claim_request(&key, until))).unwrap();
+    }
+}
+
+/// The claim of somebody else.
+fn claim_request(key: &str, expires_at: Timestamp) -> ClaimRequest<'_> {
+    ClaimRequest {
+        key,
+        invocation: "other",
+        read_first: false,
+        now: now(),
+        expires_at,
     }
 }
 
@@ -192,68 +210,68 @@ fn close(actual: f64, expected: f64) -> bool {
 }
 
 #[test]
-fn an_object_that_never_comes_fails_in_time_and_its_sibling_alerts() {
-    let slow = Slow::default()
+fn an_object_that_never_arrives_fails_before_the_deadline_and_the_other_alerts() {
+    let stores = SlowStores::default()
         .with(&log_key("A"), &[(NEVER, closure("a"))])
         .with(&log_key("B"), &[(Duration::ZERO, closure("b"))]);
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::OutOfTime]);
-    assert_eq!((went.report.scanned, went.report.published), (1, 1));
-    assert!(close(went.seconds, 43.0), "{}", went.seconds);
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
+    assert_eq!((handled.report.scanned, handled.report.published), (1, 1));
+    assert!(close(handled.seconds, 43.0), "{}", handled.seconds);
 }
 
 #[test]
-fn what_was_read_before_the_time_ran_out_alerts() {
+fn records_read_before_the_deadline_alert() {
     let whole = closure("a");
     let (first, second) = whole.split_at(whole.len() - 1);
     let chunks = [(Duration::ZERO, first.to_vec()), (NEVER, second.to_vec())];
-    let slow = Slow::default().with(&log_key("A"), &chunks);
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::OutOfTime]);
-    assert_eq!((went.report.failed, went.report.published), (1, 1));
+    let stores = SlowStores::default().with(&log_key("A"), &chunks);
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
+    assert_eq!((handled.report.failed, handled.report.published), (1, 1));
 }
 
 #[test]
-fn objects_that_time_does_not_reach_are_not_begun() {
-    let mut slow = Slow::default();
+fn objects_are_not_opened_after_reading_stops() {
+    let mut stores = SlowStores::default();
     for number in 0..16 {
         let chunk = (Duration::from_secs(20), closure(&format!("e{number}")));
-        slow = slow.with(&log_key(&format!("F{number:02}")), &[chunk]);
+        stores = stores.with(&log_key(&format!("F{number:02}")), &[chunk]);
     }
-    let went = slow.handle(Some(60));
-    assert_eq!((went.report.scanned, went.report.failed), (8, 8));
-    assert_eq!(*slow.opened.borrow(), 12);
-    assert_eq!(went.failures(), [ErrorType::OutOfTime; 8]);
+    let handled = stores.handle(Some(60));
+    assert_eq!((handled.report.scanned, handled.report.failed), (8, 8));
+    assert_eq!(*stores.opened.borrow(), 12);
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded; 8]);
 }
 
 #[test]
-fn without_a_deadline_nothing_is_cut() {
+fn without_a_deadline_reading_does_not_stop() {
     let chunk = (Duration::from_mins(10), closure("a"));
-    let slow = Slow::default().with(&log_key("A"), &[chunk]);
-    let went = slow.handle(None);
-    assert_eq!((went.report.scanned, went.report.published), (1, 1));
+    let stores = SlowStores::default().with(&log_key("A"), &[chunk]);
+    let handled = stores.handle(None);
+    assert_eq!((handled.report.scanned, handled.report.published), (1, 1));
 }
 
 #[test]
-fn a_short_deadline_is_enough_for_what_is_quick() {
+fn a_short_deadline_suffices_for_a_quick_object() {
     let chunk = (Duration::from_millis(900), closure("a"));
-    let slow = Slow::default().with(&log_key("A"), &[chunk]);
-    assert_eq!(slow.handle(Some(2)).report.published, 1);
+    let stores = SlowStores::default().with(&log_key("A"), &[chunk]);
+    assert_eq!(stores.handle(Some(2)).report.published, 1);
     let chunk = (Duration::from_millis(1_100), closure("a"));
-    let slow = Slow::default().with(&log_key("A"), &[chunk]);
-    let went = slow.handle(Some(2));
-    assert_eq!(went.failures(), [ErrorType::OutOfTime]);
-    assert!(close(went.seconds, 1.0), "{}", went.seconds);
+    let stores = SlowStores::default().with(&log_key("A"), &[chunk]);
+    let handled = stores.handle(Some(2));
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
+    assert!(close(handled.seconds, 1.0), "{}", handled.seconds);
 }
 
 #[test]
-fn a_claim_that_comes_too_late_is_not_used() {
-    let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
-    slow.claiming = NEVER;
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::OutOfTime]);
-    assert_eq!(went.report.failed_findings, 1);
-    assert!(close(went.seconds, 47.0), "{}", went.seconds);
+fn a_claim_acquired_too_late_is_not_used() {
+    let mut stores = SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
+    stores.claiming = NEVER;
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
+    assert_eq!(handled.report.failed_findings, 1);
+    assert!(close(handled.seconds, 47.0), "{}", handled.seconds);
 }
 
 /// Findings of one actor that come to more than eight messages.
@@ -272,73 +290,78 @@ pub(crate) fn crowd() -> Vec<u8> {
 }
 
 #[test]
-fn no_alert_is_begun_whose_entry_could_come_too_late() {
-    let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, crowd())]);
-    slow.publishing = Duration::from_secs(10);
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::OutOfTime]);
+fn no_alert_is_begun_without_time_to_record_it() {
+    let mut stores = SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, crowd())]);
+    stores.publishing = Duration::from_secs(10);
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
     // Begun at 0, 10, 20, 30 and 40 seconds; the next would have been at 50.
-    assert_eq!((went.report.alerts, went.report.failed), (5, 1));
-    assert!(close(went.seconds, 50.0), "{}", went.seconds);
-    let entries = (0..3_000).filter_map(|number| slow.entry(&format!("id-{number:04}")));
+    assert_eq!((handled.report.messages, handled.report.failed), (5, 1));
+    assert!(close(handled.seconds, 50.0), "{}", handled.seconds);
+    let entries = (0..3_000).filter_map(|number| stores.entry(&format!("id-{number:04}")));
     let published = entries.filter(|entry| entry.on(TOPIC).is_some());
-    assert_eq!(published.count() as u64, went.report.published);
+    assert_eq!(published.count() as u64, handled.report.published);
 }
 
 #[test]
-fn a_claim_too_old_for_its_alert_is_given_up() {
+fn a_claim_too_old_for_its_alert_is_released() {
     for (deadline, claiming, alerts) in [
         (None, 46_999, 1),
         (None, 47_000, 0),
         (Some(60), 46_999, 1),
         (Some(10), 6_499, 1),
     ] {
-        let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
-        slow.claiming = Duration::from_millis(claiming);
-        let went = slow.handle(deadline);
-        assert_eq!(went.report.alerts, alerts, "{deadline:?} {claiming}");
-        let claim = slow.entry("a").unwrap().claim;
+        let mut stores =
+            SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
+        stores.claiming = Duration::from_millis(claiming);
+        let handled = stores.handle(deadline);
+        assert_eq!(handled.report.messages, alerts, "{deadline:?} {claiming}");
+        let claim = stores.entry("a").unwrap().claim;
         if alerts > 0 {
             assert_eq!(claim, None);
         } else {
-            assert!(claim.unwrap().until < now(), "given up");
-            assert_eq!(went.failures(), [ErrorType::OutOfTime]);
+            assert!(claim.unwrap().expires_at < now(), "given up");
+            assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded]);
         }
     }
 }
 
 #[test]
-fn a_topic_that_never_answers_is_given_up_before_the_deadline() {
-    let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
-    slow.publishing = NEVER;
-    let went = slow.handle(Some(60));
-    assert_eq!(went.failures(), [ErrorType::AlertNotSent]);
-    assert!(close(went.seconds, 59.0), "{}", went.seconds);
+fn a_topic_that_never_answers_fails_before_the_deadline() {
+    let mut stores = SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
+    stores.publishing = NEVER;
+    let handled = stores.handle(Some(60));
+    assert_eq!(handled.failures(), [ErrorType::AlertNotSent]);
+    assert!(close(handled.seconds, 59.0), "{}", handled.seconds);
     // Nobody knows what became of the alert, and no time is left: the claim runs out by itself.
-    let claim = slow.entry("a").unwrap().claim.unwrap();
-    assert_eq!(claim.until, now() + SignedDuration::from_secs(65));
-    let went = slow.handle_event(&json!({"action": "self-test"}), Some(60));
-    assert_eq!(went.failures(), [ErrorType::AlertNotSent]);
-    assert!(close(went.seconds, 59.0), "{}", went.seconds);
+    let claim = stores.entry("a").unwrap().claim.unwrap();
+    assert_eq!(claim.expires_at, now() + SignedDuration::from_secs(65));
+    let handled = stores.handle_event(&json!({"action": "self-test"}), Some(60));
+    assert_eq!(handled.failures(), [ErrorType::AlertNotSent]);
+    assert!(close(handled.seconds, 59.0), "{}", handled.seconds);
 }
 
 #[test]
-fn the_claim_of_another_is_waited_for_as_long_as_time_allows() {
-    let mut slow = Slow::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
-    let other = Ledger::new(&slow, TOPIC);
+fn the_sender_waits_for_another_invocations_claim_as_long_as_time_allows() {
+    let mut stores = SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
+    let other = Ledger::new(&stores, TOPIC);
     let until = now() + SignedDuration::from_secs(30);
-    block_on(other.claim("2026/03/02/a.json", "other", false, now(), until)).unwrap();
+    block_on(other.claim(&claim_request("2026/03/02/a.json", until))).unwrap();
     for (deadline, seconds) in [(Some(60), 3.0), (None, 3.0), (Some(2), 1.3)] {
-        let went = slow.handle(deadline);
-        assert_eq!(went.failures(), [ErrorType::LedgerBusy], "{deadline:?}");
-        assert_eq!(went.report.failed_findings, 1);
-        assert!(close(went.seconds, seconds), "{}", went.seconds);
+        let handled = stores.handle(deadline);
+        assert_eq!(
+            handled.failures(),
+            [ErrorType::ClaimedElsewhere],
+            "{deadline:?}"
+        );
+        assert_eq!(handled.report.failed_findings, 1);
+        assert!(close(handled.seconds, seconds), "{}", handled.seconds);
     }
     // One that runs out meanwhile is taken over.
-    slow.ledger = MemoryLedger::default();
-    let other = Ledger::new(&slow, TOPIC);
+    stores.ledger = MemoryLedger::default();
+    let other = Ledger::new(&stores, TOPIC);
     let until = now() + SignedDuration::from_secs(1);
-    block_on(other.claim("2026/03/02/a.json", "other", false, now(), until)).unwrap();
-    let went = slow.handle(Some(60));
-    assert_eq!((went.failures(), went.report.published), (vec![], 1));
+    block_on(other.claim(&claim_request("2026/03/02/a.json", until))).unwrap();
+    let handled = stores.handle(Some(60));
+    assert_eq!((handled.failures(), handled.report.published), (vec![], 1));
 }

@@ -73,7 +73,7 @@ fn a_log_file_becomes_an_alert_in_the_queue_once() {
 }
 
 #[test]
-fn s3s_own_notification_through_a_queue_leads_to_an_alert() {
+fn an_s3_notification_through_a_queue_leads_to_an_alert() {
     let aws = Aws::new("own-notification");
     aws.notify_queue();
     let key = "AWSLogs/111122223333/CloudTrail/us-east-1/a b+c%3D=&ü漢.json.gz";
@@ -127,7 +127,7 @@ fn keys_with_odd_characters_are_fetched() {
 }
 
 #[test]
-fn a_broken_and_a_missing_object_fail_by_name_and_the_good_one_alerts() {
+fn failed_objects_are_named_and_the_good_one_alerts() {
     let aws = Aws::new("broken-object");
     let (good, broken, missing) = (log_key("Good"), log_key("Broken"), log_key("Missing"));
     aws.put(&good, gzip_log(&[record("CloseAccount", "event-1")]));
@@ -184,7 +184,7 @@ fn three_thousand_findings_pass_sns_in_parts() {
 }
 
 #[test]
-fn an_unknown_envelope_is_an_error_that_names_it() {
+fn an_unknown_envelope_fails_with_an_error_that_describes_it() {
     let aws = Aws::new("unknown-envelope");
     let function = Function::start(&aws, &[]);
     let error = function.invoke(&json!({"hello": "world"})).error();
@@ -196,7 +196,7 @@ fn an_unknown_envelope_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_refusing_topic_fails_the_invocation() {
+fn an_alert_that_sns_refuses_fails_the_invocation() {
     let aws = Aws::new("refusing-topic");
     let key = log_key("Abcdefgh12345678");
     aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
@@ -209,7 +209,7 @@ fn a_refusing_topic_fails_the_invocation() {
 }
 
 #[test]
-fn a_self_test_arrives() {
+fn a_self_test_reaches_the_subscriber() {
     let aws = Aws::new("self-test");
     let function = Function::start(&aws, &[]);
     function.invoke(&json!({"action": "self-test"})).response();
@@ -231,7 +231,7 @@ level: high
 ";
 
 #[test]
-fn rules_of_ones_own_come_from_s3_and_a_broken_one_is_counted() {
+fn user_rules_are_read_from_s3_and_a_broken_one_is_counted() {
     let aws = Aws::new("own-rules");
     let key = log_key("Abcdefgh12345678");
     aws.put(
@@ -262,7 +262,7 @@ fn rules_of_ones_own_come_from_s3_and_a_broken_one_is_counted() {
 }
 
 #[test]
-fn rules_that_cannot_be_read_fail_the_invocation_until_they_can() {
+fn unreadable_rules_fail_each_invocation_until_they_can_be_read() {
     let aws = Aws::new("unreachable-rules");
     let key = log_key("Abcdefgh12345678");
     aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
@@ -287,7 +287,7 @@ fn rules_that_cannot_be_read_fail_the_invocation_until_they_can() {
 }
 
 #[test]
-fn a_wrong_environment_stops_the_start_with_all_its_problems() {
+fn an_invalid_environment_stops_the_start_and_names_every_problem() {
     let aws = Aws::new("wrong-environment");
     let output = command(&aws)
         .env("ALERT_TOPIC_ARN", "topic")
@@ -304,7 +304,7 @@ fn a_wrong_environment_stops_the_start_with_all_its_problems() {
 }
 
 #[test]
-fn the_removal_of_a_log_file_is_worth_a_warning() {
+fn the_removal_of_a_log_file_logs_a_warning() {
     let aws = Aws::new("removal");
     let mut event = s3_event_in(&aws.bucket, &[&log_key("Abcdefgh12345678")]);
     event["Records"][0]["eventName"] = json!("ObjectRemoved:Delete");
@@ -317,7 +317,7 @@ fn the_removal_of_a_log_file_is_worth_a_warning() {
 }
 
 #[test]
-fn a_deadline_in_the_past_is_none() {
+fn a_deadline_in_the_past_is_ignored() {
     let aws = Aws::new("past-deadline");
     let key = log_key("Abcdefgh12345678");
     aws.put(&key, gzip_log(&[record("CloseAccount", "e")]));
@@ -326,7 +326,7 @@ fn a_deadline_in_the_past_is_none() {
         .invoke(&s3_event_in(&aws.bucket, &[&key]))
         .response();
     assert_eq!(
-        (&report["Scanned"], &report["Alerts"]),
+        (&report["Scanned"], &report["Messages"]),
         (&json!(1), &json!(1))
     );
 }

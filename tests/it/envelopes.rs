@@ -1,7 +1,8 @@
 //! Every envelope leads to its objects, and gets the reply that its sender understands.
 
 use billing_watch::envelope::{
-    Delivery, DeliveryOutcome, Envelope, EnvelopeError, ErrorType, Failure, Happening, ObjectRef,
+    Delivery, DeliveryOutcome, Envelope, EnvelopeError, ErrorType, Failure, ObjectEventKind,
+    ObjectRef,
 };
 use serde_json::{Value, json};
 
@@ -13,13 +14,13 @@ fn sample(name: &str) -> Value {
 }
 
 fn objects(envelope: &Envelope) -> Vec<ObjectRef> {
-    let mentions = |delivery: &Delivery| delivery.mentions.clone();
+    let object_events = |delivery: &Delivery| delivery.object_events.clone();
     envelope
         .deliveries
         .iter()
-        .flat_map(mentions)
-        .filter(|mention| mention.happening == Happening::Created)
-        .map(|mention| mention.object)
+        .flat_map(object_events)
+        .filter(|object_event| object_event.kind == ObjectEventKind::Created)
+        .map(|object_event| object_event.object)
         .collect()
 }
 
@@ -33,7 +34,7 @@ fn check(payload: &Value, expected: &[&str]) {
 }
 
 #[test]
-fn every_sample_names_its_object_or_nothing_by_design() {
+fn every_sample_event_names_its_object_or_is_ignored_by_design() {
     let key = log_key("Abcdefgh12345678");
     let mut seen = 0;
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/events")).unwrap() {
@@ -102,7 +103,7 @@ fn a_cloudtrail_notification_may_name_several_keys() {
 }
 
 #[test]
-fn versions_are_kept() {
+fn object_versions_are_kept() {
     let mut payload = s3_event(&["k.json.gz"]);
     payload["Records"][0]["s3"]["object"]["versionId"] = json!("v1");
     let envelope = Envelope::parse(&payload).unwrap();
@@ -110,7 +111,7 @@ fn versions_are_kept() {
 }
 
 #[test]
-fn an_access_point_stays_whole() {
+fn the_arn_of_an_access_point_stays_whole() {
     let mut batch = sample("s3-batch-1");
     let arn = "arn:aws:s3:us-east-1:111122223333:accesspoint/logs";
     batch["tasks"][0]["s3BucketArn"] = json!(arn);
@@ -119,7 +120,7 @@ fn an_access_point_stays_whole() {
 }
 
 #[test]
-fn unknown_shapes_are_errors_that_name_what_was_seen() {
+fn an_unknown_shape_is_an_error_that_describes_it() {
     for (payload, expected) in [
         (json!({}), "unknown envelope: an empty object"),
         (json!([]), "unknown envelope: a list"),
@@ -168,7 +169,7 @@ fn unknown_shapes_are_errors_that_name_what_was_seen() {
 }
 
 #[test]
-fn a_key_that_does_not_decode_is_a_problem_and_its_siblings_are_kept() {
+fn a_key_that_does_not_decode_is_a_problem_and_other_objects_are_kept() {
     let mut payload = s3_event(&["a.json.gz", "b.json.gz"]);
     payload["Records"][0]["s3"]["object"]["key"] = json!("%ff");
     let envelope = Envelope::parse(&payload).unwrap();
@@ -183,7 +184,7 @@ fn a_key_that_does_not_decode_is_a_problem_and_its_siblings_are_kept() {
 }
 
 #[test]
-fn nesting_has_an_end() {
+fn envelopes_nested_too_deep_are_refused() {
     let mut payload = s3_event(&["k.json.gz"]);
     for _ in 0..12 {
         payload = json!({"requestContext": {}, "requestPayload": payload});
@@ -197,7 +198,7 @@ fn failure(error_type: ErrorType) -> DeliveryOutcome {
             error_type,
             message: format!("{error_type} happened"),
         }],
-        told: String::new(),
+        result: String::new(),
     }
 }
 
@@ -216,7 +217,7 @@ fn messages(count: usize, queue: &str) -> Value {
 }
 
 #[test]
-fn sqs_learns_which_messages_failed() {
+fn sqs_gets_the_ids_of_the_failed_messages() {
     let ok = DeliveryOutcome::default;
     let outcomes = [ok(), failure(ErrorType::ObjectCorrupt), ok()];
     for (queue, failed) in [("q", vec!["m1"]), ("q.fifo", vec!["m1", "m2"])] {
@@ -238,7 +239,7 @@ fn sqs_learns_which_messages_failed() {
 }
 
 #[test]
-fn a_message_of_unknown_content_fails_alone() {
+fn an_sqs_message_of_unknown_content_fails_alone() {
     let mut payload = messages(2, "q");
     payload["Records"][0]["body"] = json!("{\"Type\": \"SubscriptionConfirmation\"}");
     let envelope = Envelope::parse(&payload).unwrap();
@@ -247,14 +248,14 @@ fn a_message_of_unknown_content_fails_alone() {
 }
 
 #[test]
-fn s3_batch_learns_what_to_retry() {
+fn s3_batch_gets_a_result_code_for_each_task() {
     let mut payload = sample("s3-batch-1");
     payload["tasks"] = (0..3)
         .map(|id| json!({"taskId": id.to_string(), "s3Key": "k.gz", "s3BucketArn": "arn:aws:s3:::b"}))
         .collect();
     let envelope = Envelope::parse(&payload).unwrap();
     let told = DeliveryOutcome {
-        told: "1 finding".to_owned(),
+        result: "1 finding".to_owned(),
         ..DeliveryOutcome::default()
     };
     let outcomes = [
@@ -278,7 +279,7 @@ fn s3_batch_learns_what_to_retry() {
 }
 
 #[test]
-fn other_senders_get_the_report_or_an_error_of_a_stable_type() {
+fn other_senders_get_the_report_or_an_error_with_a_stable_name() {
     let envelope = Envelope::parse(&sample("s3-put")).unwrap();
     let fine = [DeliveryOutcome::default()];
     assert_eq!(

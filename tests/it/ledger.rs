@@ -1,4 +1,4 @@
-//! Who may alert on a record, and when.
+//! The ledger's rules: who may alert on a record, and when.
 
 use std::cell::Cell;
 
@@ -7,8 +7,9 @@ use billing_watch::{
     cloudtrail::Record,
     envelope::ObjectRef,
     ledger::{
-        Archive, Claim, Entry, Holder, Kept, Ledger, LedgerError, LedgerStore, MemoryLedger,
-        Recorded, Tagged, Ticket, Written, record_key,
+        Archive, ArchivedMessage, Claim, ClaimOutcome, ClaimRequest, Entry, Lease, Ledger,
+        LedgerError, LedgerStore, MemoryLedger, RecordOutcome, VersionedEntry, WriteOutcome,
+        record_key,
     },
     rules::{Finding, RulePack},
 };
@@ -42,7 +43,7 @@ fn archive() -> Archive {
     Archive {
         log_file: "s3://logs/k".to_owned(),
         finding: Summary::of(&Finding { record, rules }, &context),
-        alert: Kept::InEntry("other".to_owned()),
+        message: ArchivedMessage::InEntry("other".to_owned()),
     }
 }
 
@@ -59,31 +60,38 @@ struct Shared {
 }
 
 impl Shared {
-    fn answer(&self, written: Written) -> Result<Written, LedgerError> {
+    fn answer(&self, written: WriteOutcome) -> Result<WriteOutcome, LedgerError> {
         self.requests.set(self.requests.get() + 1);
         if self.broken.get() {
-            return Err(LedgerError {
-                message: "out of order".to_owned(),
-            });
+            return Err(LedgerError::new("out of order".to_owned()));
         }
         let lost = self.lost_answers.get();
         self.lost_answers.set(lost.saturating_sub(1));
-        Ok(if lost > 0 { Written::Conflict } else { written })
+        Ok(if lost > 0 {
+            WriteOutcome::PreconditionFailed
+        } else {
+            written
+        })
     }
 }
 
 impl LedgerStore for &Shared {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         self.requests.set(self.requests.get() + 1);
         self.memory.read(key).await
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         self.answer(self.memory.create(key, entry).await?)
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        self.answer(self.memory.replace(key, tag, entry).await?)
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
+        self.answer(self.memory.replace(key, etag, entry).await?)
     }
 }
 
@@ -92,20 +100,31 @@ impl Shared {
         Ledger::new(self, TOPIC)
     }
 
-    fn claim(&self, at: Timestamp) -> Claim {
+    /// The answer to a new invocation's claim.
+    fn claim(&self, now: Timestamp) -> ClaimOutcome {
         self.invocations.set(self.invocations.get() + 1);
         let invocation = format!("invocation-{}", self.invocations.get());
-        let until = at + SignedDuration::from_secs(65);
-        block_on(self.ledger().claim(KEY, &invocation, false, at, until)).unwrap()
+        let request = ClaimRequest {
+            invocation: &invocation,
+            now,
+            expires_at: now + SignedDuration::from_secs(65),
+            ..request(KEY)
+        };
+        block_on(self.ledger().claim(&request)).unwrap()
     }
 
-    fn ticket(&self, at: Timestamp) -> Ticket {
-        ours(self.claim(at))
+    /// A claim of a new invocation.
+    fn acquire(&self, now: Timestamp) -> Claim {
+        acquired(self.claim(now))
     }
 
-    fn publish(&self, ticket: &Ticket, message_id: &str) -> Result<Recorded, LedgerError> {
+    fn record(&self, claim: &Claim, message_id: &str) -> RecordOutcome {
+        self.try_record(claim, message_id).unwrap()
+    }
+
+    fn try_record(&self, claim: &Claim, message_id: &str) -> Result<RecordOutcome, LedgerError> {
         let ledger = self.ledger();
-        block_on(ledger.publish(ticket, message_id, now(), &archive()))
+        block_on(ledger.record(claim, message_id, now(), &archive()))
     }
 
     fn entry(&self) -> Entry {
@@ -113,118 +132,139 @@ impl Shared {
     }
 }
 
-fn ours(claim: Claim) -> Ticket {
-    match claim {
-        Claim::Ours(ticket) => ticket,
+fn request(key: &str) -> ClaimRequest<'_> {
+    ClaimRequest {
+        key,
+        invocation: "i",
+        read_first: false,
+        now: now(),
+        expires_at: in_a_minute(),
+    }
+}
+
+fn acquired(outcome: ClaimOutcome) -> Claim {
+    match outcome {
+        ClaimOutcome::Acquired(claim) => claim,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_published_record_is_a_duplicate_for_everybody_for_ever() {
+fn a_published_record_never_alerts_again() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
-    assert_eq!(shared.publish(&ticket, "message-1"), Ok(Recorded::Yes));
-    assert_eq!(shared.claim(now()), Claim::Duplicate);
+    let claim = shared.acquire(now());
+    assert_eq!(shared.record(&claim, "message-1"), RecordOutcome::Recorded);
+    assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
     let years_later = now() + SignedDuration::from_hours(24 * 3650);
-    assert_eq!(shared.claim(years_later), Claim::Duplicate);
+    assert_eq!(shared.claim(years_later), ClaimOutcome::AlreadyAlerted);
 }
 
 #[test]
-fn a_claim_costs_one_request_its_alert_one_more_and_a_duplicate_two() {
+fn a_claim_costs_one_request_recording_one_more_and_a_duplicate_two() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
+    let claim = shared.acquire(now());
     assert_eq!(shared.requests.get(), 1);
-    shared.publish(&ticket, "m").unwrap();
+    shared.record(&claim, "m");
     assert_eq!(shared.requests.get(), 2);
     shared.claim(now());
     assert_eq!(shared.requests.get(), 4);
     // One request where a duplicate is expected, and never a wrong answer.
     let ledger = shared.ledger();
-    let claim = |key| block_on(ledger.claim(key, "i", true, now(), in_a_minute())).unwrap();
-    assert_eq!(claim(KEY), Claim::Duplicate);
+    let claim = |key| {
+        let request = ClaimRequest {
+            read_first: true,
+            ..request(key)
+        };
+        block_on(ledger.claim(&request)).unwrap()
+    };
+    assert_eq!(claim(KEY), ClaimOutcome::AlreadyAlerted);
     assert_eq!(shared.requests.get(), 5);
-    ours(claim("new"));
+    acquired(claim("new"));
     assert_eq!(shared.requests.get(), 7);
-    assert_eq!(claim("new"), Claim::Busy);
+    assert_eq!(claim("new"), ClaimOutcome::HeldElsewhere);
     assert_eq!(shared.requests.get(), 8);
 }
 
 #[test]
-fn a_living_claim_is_neither_ours_nor_done_not_even_for_the_same_invocation() {
+fn a_claim_is_exclusive_until_it_expires_even_for_the_same_invocation() {
     let shared = Shared::default();
     let ledger = shared.ledger();
-    let claim = |at| block_on(ledger.claim(KEY, "same", false, at, in_a_minute())).unwrap();
-    ours(claim(now()));
-    assert_eq!(claim(now()), Claim::Busy);
+    let claim = |now| {
+        let request = ClaimRequest {
+            now,
+            ..request(KEY)
+        };
+        block_on(ledger.claim(&request)).unwrap()
+    };
+    acquired(claim(now()));
+    assert_eq!(claim(now()), ClaimOutcome::HeldElsewhere);
     let last = in_a_minute() - SignedDuration::from_nanos(1);
-    assert_eq!(claim(last), Claim::Busy);
-    ours(claim(in_a_minute()));
+    assert_eq!(claim(last), ClaimOutcome::HeldElsewhere);
+    acquired(claim(in_a_minute()));
 }
 
 #[test]
-fn a_write_whose_answer_was_lost_is_known_as_ones_own() {
+fn a_write_whose_answer_was_lost_is_recognized() {
     let shared = Shared::default();
     shared.lost_answers.set(1);
-    let ticket = shared.ticket(now());
+    let claim = shared.acquire(now());
     // Taking over.
     shared.lost_answers.set(1);
-    let later = shared.ticket(in_a_minute());
-    assert_ne!(ticket, later);
+    let later = shared.acquire(in_a_minute());
+    assert_ne!(claim, later);
     shared.lost_answers.set(1);
-    assert_eq!(shared.publish(&later, "m"), Ok(Recorded::Yes));
+    assert_eq!(shared.record(&later, "m"), RecordOutcome::Recorded);
     assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "m");
 }
 
 #[test]
-fn what_has_alerted_is_recorded_whoever_holds_the_claim_by_then() {
+fn an_accepted_alert_is_recorded_although_somebody_took_the_claim_over() {
     let shared = Shared::default();
-    let late = shared.ticket(now());
-    let ticket = shared.ticket(in_a_minute());
-    assert_eq!(shared.publish(&late, "first"), Ok(Recorded::Yes));
-    assert_eq!(shared.claim(in_a_minute()), Claim::Duplicate);
-    assert_eq!(shared.publish(&ticket, "second"), Ok(Recorded::Second));
+    let late = shared.acquire(now());
+    let claim = shared.acquire(in_a_minute());
+    assert_eq!(shared.record(&late, "first"), RecordOutcome::Recorded);
+    assert_eq!(shared.claim(in_a_minute()), ClaimOutcome::AlreadyAlerted);
+    assert_eq!(shared.record(&claim, "second"), RecordOutcome::SecondAlert);
     assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "first");
 }
 
 #[test]
-fn what_has_alerted_is_recorded_though_the_entry_was_deleted() {
+fn an_accepted_alert_is_recorded_although_the_entry_was_deleted() {
     let shared = Shared::default();
     let elsewhere = Shared::default();
-    let ticket = elsewhere.ticket(now());
-    assert_eq!(shared.publish(&ticket, "m"), Ok(Recorded::Yes));
-    assert_eq!(shared.claim(now()), Claim::Duplicate);
+    let claim = elsewhere.acquire(now());
+    assert_eq!(shared.record(&claim, "m"), RecordOutcome::Recorded);
+    assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
 }
 
 #[test]
-fn a_released_claim_is_anybodys_and_releasing_what_others_hold_does_nothing() {
+fn a_released_claim_is_free_and_releasing_the_claim_of_others_does_nothing() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
-    block_on(shared.ledger().release(&ticket)).unwrap();
-    // Each version differs from all before, for S3 tells them apart by their content.
+    let claim = shared.acquire(now());
+    block_on(shared.ledger().release(&claim)).unwrap();
+    // Each version differs from all before, since S3 makes the ETag from the content.
     let nonce = |entry: Entry| entry.claim.unwrap().nonce;
     let first = nonce(shared.entry());
-    let next = shared.ticket(now());
+    let next = shared.acquire(now());
     assert_ne!(first, nonce(shared.entry()));
-    block_on(shared.ledger().release(&ticket)).unwrap();
-    assert_eq!(shared.claim(now()), Claim::Busy);
-    shared.publish(&next, "m").unwrap();
+    block_on(shared.ledger().release(&claim)).unwrap();
+    assert_eq!(shared.claim(now()), ClaimOutcome::HeldElsewhere);
+    shared.record(&next, "m");
     block_on(shared.ledger().release(&next)).unwrap();
-    assert_eq!(shared.claim(now()), Claim::Duplicate);
+    assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
 }
 
 #[test]
-fn each_topic_has_its_own_alert() {
+fn a_record_alerts_once_on_each_topic() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
-    shared.publish(&ticket, "here").unwrap();
+    let claim = shared.acquire(now());
+    shared.record(&claim, "here");
     let other = Ledger::new(&shared, OTHER_TOPIC);
-    let claim = || ours(block_on(other.claim(KEY, "i", false, now(), in_a_minute())).unwrap());
-    let ticket = claim();
-    block_on(other.release(&ticket)).unwrap();
-    assert_eq!(shared.claim(now()), Claim::Duplicate);
-    let ticket = claim();
-    block_on(other.publish(&ticket, "there", now(), &archive())).unwrap();
+    let claim = || acquired(block_on(other.claim(&request(KEY))).unwrap());
+    let released = claim();
+    block_on(other.release(&released)).unwrap();
+    assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
+    block_on(other.record(&claim(), "there", now(), &archive())).unwrap();
     let published: Vec<_> = shared
         .entry()
         .published
@@ -241,89 +281,85 @@ fn each_topic_has_its_own_alert() {
 }
 
 #[test]
-fn an_alert_recorded_late_keeps_what_other_topics_have_recorded_meanwhile() {
+fn recording_late_keeps_what_other_topics_have_recorded_meanwhile() {
     let shared = Shared::default();
-    let late = shared.ticket(now());
+    let late = shared.acquire(now());
     let other = Ledger::new(&shared, OTHER_TOPIC);
-    let ticket = ours(
-        block_on(other.claim(
-            KEY,
-            "i",
-            false,
-            in_a_minute(),
-            in_a_minute() + SignedDuration::from_secs(1),
-        ))
-        .unwrap(),
-    );
-    block_on(other.publish(&ticket, "there", now(), &archive())).unwrap();
-    assert_eq!(shared.publish(&late, "here"), Ok(Recorded::Yes));
+    let request = ClaimRequest {
+        now: in_a_minute(),
+        expires_at: in_a_minute() + SignedDuration::from_secs(1),
+        ..request(KEY)
+    };
+    let claim = acquired(block_on(other.claim(&request)).unwrap());
+    block_on(other.record(&claim, "there", now(), &archive())).unwrap();
+    assert_eq!(shared.record(&late, "here"), RecordOutcome::Recorded);
     assert_eq!(shared.entry().published.len(), 2);
 }
 
 #[test]
-fn errors_of_the_store_are_passed_on() {
+fn errors_of_the_store_are_returned() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
+    let claim = shared.acquire(now());
     shared.broken.set(true);
-    assert!(shared.publish(&ticket, "m").is_err());
-    assert!(block_on(shared.ledger().release(&ticket)).is_err());
-    let claim = block_on(shared.ledger().claim("k", "i", false, now(), in_a_minute()));
+    assert!(shared.try_record(&claim, "m").is_err());
+    assert!(block_on(shared.ledger().release(&claim)).is_err());
+    let claim = block_on(shared.ledger().claim(&request("k")));
     assert_eq!(claim.unwrap_err().to_string(), "ledger: out of order");
 }
 
-/// Says of every write that somebody was faster.
+/// Answers every write as if somebody else had written before it.
 struct Contended(Option<Entry>);
 
 impl LedgerStore for Contended {
-    async fn read(&self, _: &str) -> Result<Option<Tagged>, LedgerError> {
-        Ok(self.0.clone().map(|entry| Tagged {
+    async fn read(&self, _: &str) -> Result<Option<VersionedEntry>, LedgerError> {
+        Ok(self.0.clone().map(|entry| VersionedEntry {
             entry,
-            tag: "t".to_owned(),
+            etag: "t".to_owned(),
         }))
     }
 
-    async fn create(&self, _: &str, _: &Entry) -> Result<Written, LedgerError> {
-        Ok(Written::Conflict)
+    async fn create(&self, _: &str, _: &Entry) -> Result<WriteOutcome, LedgerError> {
+        Ok(WriteOutcome::PreconditionFailed)
     }
 
-    async fn replace(&self, _: &str, _: &str, _: &Entry) -> Result<Written, LedgerError> {
-        Ok(Written::Conflict)
+    async fn replace(&self, _: &str, _: &str, _: &Entry) -> Result<WriteOutcome, LedgerError> {
+        Ok(WriteOutcome::PreconditionFailed)
     }
 }
 
 #[test]
-fn who_is_never_fast_enough_gives_up() {
+fn a_writer_that_others_always_precede_gives_up() {
     let shared = Shared::default();
-    let ticket = shared.ticket(now());
+    let claim = shared.acquire(now());
     for entry in [None, Some(Entry::default())] {
         let ledger = Ledger::new(Contended(entry), TOPIC);
-        let claim = block_on(ledger.claim(KEY, "i", false, now(), in_a_minute()));
-        assert_eq!(claim, Ok(Claim::Busy));
-        let error = block_on(ledger.publish(&ticket, "m", now(), &archive())).unwrap_err();
+        let outcome = block_on(ledger.claim(&request(KEY))).unwrap();
+        assert_eq!(outcome, ClaimOutcome::HeldElsewhere);
+        let error = block_on(ledger.record(&claim, "m", now(), &archive())).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ledger: others keep writing 2026/03/02/e.json"
+            "ledger: 2026/03/02/e.json was written by others in each of 4 attempts"
         );
     }
 }
 
 #[test]
-fn only_a_forestalled_write_waits_and_longer_each_time() {
+fn only_a_write_that_others_preceded_waits_and_longer_each_time() {
     let waited = |entry: Entry| {
         let ledger = Ledger::new(Contended(Some(entry)), TOPIC);
         block_on(async {
             let start = tokio::time::Instant::now();
-            let claim = ledger.claim(KEY, "i", false, now(), in_a_minute()).await;
-            assert_eq!(claim, Ok(Claim::Busy));
+            let outcome = ledger.claim(&request(KEY)).await.unwrap();
+            assert_eq!(outcome, ClaimOutcome::HeldElsewhere);
             start.elapsed().as_millis()
         })
     };
     let others = waited(Entry::default());
     assert!((180..190).contains(&others), "30, 60 and 90 ms: {others}");
     let living = Entry {
-        claim: Some(Holder {
+        claim: Some(Lease {
             nonce: "other".to_owned(),
-            until: in_a_minute(),
+            expires_at: in_a_minute(),
         }),
         ..Entry::default()
     };
@@ -331,18 +367,18 @@ fn only_a_forestalled_write_waits_and_longer_each_time() {
 }
 
 #[test]
-fn what_is_not_understood_is_no_entry() {
+fn an_entry_that_lacks_a_field_is_refused_and_one_with_unknown_fields_is_read() {
     let claimed = Entry {
-        claim: Some(Holder {
+        claim: Some(Lease {
             nonce: "request/1".to_owned(),
-            until: now(),
+            expires_at: now(),
         }),
         ..Entry::default()
     };
     let text = json!(claimed).to_string();
     assert_eq!(
         text,
-        r#"{"claim":{"nonce":"request/1","until":"2026-03-02T16:51:04Z"},"published":[]}"#
+        r#"{"claim":{"expires_at":"2026-03-02T16:51:04Z","nonce":"request/1"},"published":[]}"#
     );
     assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), claimed);
     for text in [
@@ -351,15 +387,27 @@ fn what_is_not_understood_is_no_entry() {
         "{}",
         "[null]",
         "[null, null]",
-        r#"{"published":[],"state":"published"}"#,
+        r#"{"state":"published"}"#,
+        r#"{"claim":{"nonce":"request/1"},"published":[]}"#,
         r#"{"published":[{"topic":"t"}]}"#,
     ] {
         assert!(serde_json::from_str::<Entry>(text).is_err(), "{text}");
     }
+    // As a newer version may write them.
+    let newer = r#"{"claim":{"nonce":"request/1","expires_at":"2026-03-02T16:51:04Z","by":"x"},
+        "published":[],"digest":{"source":"y"}}"#;
+    assert_eq!(serde_json::from_str::<Entry>(newer).unwrap(), claimed);
+    let mut publication =
+        json!({"topic": TOPIC, "message_id": "m", "accepted_at": now(), "archive": archive()});
+    let known: Entry = serde_json::from_value(json!({"published": [publication]})).unwrap();
+    publication["path"] = json!("direct");
+    publication["archive"]["finding"]["confidence"] = json!("high");
+    let newer = json!({"published": [publication]});
+    assert_eq!(serde_json::from_value::<Entry>(newer).unwrap(), known);
 }
 
 #[test]
-fn memory_forgets_the_oldest_of_ten_thousand() {
+fn the_memory_ledger_drops_the_oldest_of_more_than_ten_thousand_entries() {
     let memory = MemoryLedger::default();
     let read = |number: usize| block_on(memory.read(&number.to_string())).unwrap();
     for number in 0..=10_000 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use billing_watch::{
     cloudtrail::Sources,
     envelope::ErrorType,
-    pipeline::{SinkError, Subscribers},
+    pipeline::Subscribers,
     rules::{Level, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     rules::billing_events,
     support::{
-        BUCKET, Bench, finance_role, gzip, gzip_log, log_file, log_key, noise, record, record_with,
-        run_envelope, s3_event,
+        BUCKET, Harness, finance_role, gzip, gzip_log, log_file, log_key, noise, record,
+        record_with, run_envelope, s3_event,
     },
 };
 
@@ -43,15 +43,15 @@ fn required_file() -> Vec<u8> {
 
 fn subjects_of(minimum: Level) -> BTreeSet<String> {
     let key = log_key("Abcdefgh12345678");
-    let mut bench = Bench::new().with_object(&key, required_file());
-    bench.settings.minimum_level = minimum;
-    let ran = bench.run(&[&key]);
-    assert_eq!(ran.report.findings, 32);
-    ran.alerts.into_iter().map(|alert| alert.subject).collect()
+    let mut harness = Harness::new().with_object(&key, required_file());
+    harness.settings.minimum_level = minimum;
+    let run = harness.run(&[&key]);
+    assert_eq!(run.report.findings, 32);
+    run.alerts.into_iter().map(|alert| alert.subject).collect()
 }
 
 #[test]
-fn of_the_required_events_those_of_the_minimum_level_alert_each_at_its_level() {
+fn required_events_alert_from_the_minimum_level_on() {
     let required = required();
     assert_eq!(required.len(), 32);
     for minimum in Level::ALL {
@@ -74,20 +74,20 @@ fn of_the_required_events_those_of_the_minimum_level_alert_each_at_its_level() {
 }
 
 #[test]
-fn successors_alert_only_where_their_source_is_watched_and_are_counted_otherwise() {
+fn an_event_of_an_unwatched_successor_source_is_counted_only() {
     let key = log_key("Abcdefgh12345678");
     let mut successor = record("Instruments_Create", "e");
     successor["eventSource"] = json!("payments.amazonaws.com");
     let file = gzip_log(&[successor]);
-    let ran = Bench::new().with_object(&key, file.clone()).run(&[&key]);
-    assert_eq!((ran.report.unwatched, ran.alerts.len()), (1, 0));
-    let mut bench = Bench::new().with_object(&key, file);
-    bench.settings.watched = Sources::only(["payments.amazonaws.com"]);
-    assert_eq!(bench.run(&[&key]).alerts.len(), 1);
+    let run = Harness::new().with_object(&key, file.clone()).run(&[&key]);
+    assert_eq!((run.report.unwatched, run.alerts.len()), (1, 0));
+    let mut harness = Harness::new().with_object(&key, file);
+    harness.settings.watched = Sources::only(["payments.amazonaws.com"]);
+    assert_eq!(harness.run(&[&key]).alerts.len(), 1);
 }
 
 #[test]
-fn with_the_billing_family_every_known_action_alerts_wherever_aws_records_it() {
+fn the_billing_family_alerts_on_every_known_action_of_every_source() {
     let key = log_key("Abcdefgh12345678");
     let events = billing_events();
     let records: Vec<Value> = events
@@ -99,12 +99,12 @@ fn with_the_billing_family_every_known_action_alerts_wherever_aws_records_it() {
             record
         })
         .collect();
-    let mut bench = Bench::new().with_object(&key, gzip_log(&records));
-    bench.settings.minimum_level = Level::Informational;
-    bench.settings.watched = RulePack::load(&[]).unwrap().pack.sources();
-    let ran = bench.run(&[&key]);
-    assert_eq!((ran.report.findings, ran.report.published), (172, 172));
-    let default = Bench::new()
+    let mut harness = Harness::new().with_object(&key, gzip_log(&records));
+    harness.settings.minimum_level = Level::Informational;
+    harness.settings.watched = RulePack::load(&[]).unwrap().pack.sources();
+    let run = harness.run(&[&key]);
+    assert_eq!((run.report.findings, run.report.published), (172, 172));
+    let default = Harness::new()
         .with_object(&key, gzip_log(&records))
         .run(&[&key])
         .report;
@@ -121,7 +121,7 @@ fn with_the_billing_family_every_known_action_alerts_wherever_aws_records_it() {
 }
 
 #[test]
-fn records_without_an_id_come_in_the_same_order_every_time() {
+fn records_without_an_id_are_listed_in_a_fixed_order() {
     let key = log_key("Abcdefgh12345678");
     let mut records: Vec<Value> = (0..20)
         .map(|number| {
@@ -130,11 +130,11 @@ fn records_without_an_id_come_in_the_same_order_every_time() {
             record
         })
         .collect();
-    let forwards = Bench::new()
+    let forwards = Harness::new()
         .with_object(&key, log_file(&records))
         .run(&[&key]);
     records.reverse();
-    let backwards = Bench::new()
+    let backwards = Harness::new()
         .with_object(&key, log_file(&records))
         .run(&[&key]);
     assert_eq!(forwards.report.published, 20);
@@ -142,19 +142,19 @@ fn records_without_an_id_come_in_the_same_order_every_time() {
 }
 
 #[test]
-fn hits_before_a_senseless_end_are_not_called_skipped() {
+fn a_file_with_records_and_an_invalid_end_fails_and_is_not_skipped() {
     let text = format!(
         r#"{{"Records":[{}],"Records":null}}"#,
         record("CloseAccount", "e")
     );
-    let ran = Bench::new()
+    let run = Harness::new()
         .with_object("x.json", text.into_bytes())
         .run(&["x.json"]);
-    assert_eq!((ran.report.failed, ran.report.published), (1, 1));
+    assert_eq!((run.report.failed, run.report.published), (1, 1));
 }
 
 #[test]
-fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
+fn findings_of_one_actor_are_one_alert_that_lists_all_of_them() {
     let key = log_key("Abcdefgh12345678");
     let role = json!({"userIdentity": finance_role()});
     let names = ["SetPayInformation", "SetContactAddress", "SetRISharing"];
@@ -164,7 +164,7 @@ fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
         .collect();
     records.push(record_with("SetTaxRegistration", "role-1", role.clone()));
     records.push(record_with("CloseAccount", "role-2", role));
-    let forwards = Bench::new()
+    let forwards = Harness::new()
         .with_object(&key, log_file(&records))
         .run(&[&key]);
     assert_eq!(forwards.alerts.len(), 2);
@@ -183,7 +183,7 @@ fn findings_of_one_actor_are_one_alert_and_nothing_is_left_out() {
         assert!(text.contains(id), "{id}");
     }
     records.reverse();
-    let backwards = Bench::new()
+    let backwards = Harness::new()
         .with_object(&key, log_file(&records))
         .run(&[&key]);
     assert_eq!(forwards.alerts, backwards.alerts, "order means nothing");
@@ -203,14 +203,14 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
             )
         })
         .collect();
-    let ran = Bench::new()
+    let run = Harness::new()
         .with_object(&key, gzip_log(&records))
         .run(&[&key]);
-    assert_eq!(ran.report.published, 3000);
-    assert!(ran.alerts.len() > 2, "{}", ran.alerts.len());
+    assert_eq!(run.report.published, 3000);
+    assert!(run.alerts.len() > 2, "{}", run.alerts.len());
     let mut subjects = BTreeSet::new();
     let mut listed = Vec::new();
-    for (index, alert) in ran.alerts.iter().enumerate() {
+    for (index, alert) in run.alerts.iter().enumerate() {
         assert!(alert.text.len() < 262_144);
         assert!(
             alert.subject.ends_with(&format!("(part {})", index + 1)),
@@ -226,7 +226,7 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
                 .map(|line| line.rsplit("  ").next().unwrap().to_owned()),
         );
     }
-    assert_eq!(subjects.len(), ran.alerts.len());
+    assert_eq!(subjects.len(), run.alerts.len());
     assert_eq!(listed.len(), 3000);
     let expected: BTreeSet<String> = (0..3000)
         .map(|number| format!("id-{number:04}-end"))
@@ -235,7 +235,7 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
 }
 
 #[test]
-fn a_control_tower_bucket_is_read_only_where_it_holds_log_files() {
+fn only_log_files_of_a_control_tower_bucket_are_read() {
     let log = log_key("Abcdefgh12345678");
     let account = "AWSLogs/o-exampleorg1/111122223333";
     let others = [
@@ -254,11 +254,11 @@ fn a_control_tower_bucket_is_read_only_where_it_holds_log_files() {
         "AWSLogs/111122223333/elasticloadbalancing/us-east-1/2026/03/02/x.log.gz".to_owned(),
         "access-logs/2026-03-02-00-00-00-ABCDEF".to_owned(),
     ];
-    let mut bench = Bench::new().with_object(&log, gzip_log(&[record("CloseAccount", "e")]));
+    let mut harness = Harness::new().with_object(&log, gzip_log(&[record("CloseAccount", "e")]));
     let mut keys: Vec<&str> = others.iter().map(String::as_str).collect();
     keys.push(&log);
     let payload = s3_event(&keys);
-    let pipeline = bench.pipeline();
+    let pipeline = harness.pipeline();
     let (report, reply) = run_envelope(&pipeline, &payload);
     assert_eq!(reply.unwrap()["Skipped"], 12);
     assert_eq!((report.scanned, report.skipped, report.failed), (1, 12, 0));
@@ -276,14 +276,14 @@ fn a_control_tower_bucket_is_read_only_where_it_holds_log_files() {
 }
 
 #[test]
-fn a_key_of_no_known_shape_is_read_and_skipped_if_it_holds_no_records() {
-    let bench = Bench::new()
+fn an_object_with_an_unknown_key_is_read_and_skipped_without_records() {
+    let harness = Harness::new()
         .with_object("copy.json.gz", gzip_log(&[record("CloseAccount", "e")]))
         .with_object("other.json", b"{\"a\": 1}".to_vec())
         .with_object("flow.log.gz", gzip(b"2 111122223333 eni-1 10.0.0.1"))
         .with_object("empty.json", Vec::new())
         .with_object("cut.json", b"{\"Records\":[{".to_vec());
-    let ran = bench.run(&[
+    let run = harness.run(&[
         "copy.json.gz",
         "other.json",
         "flow.log.gz",
@@ -291,23 +291,23 @@ fn a_key_of_no_known_shape_is_read_and_skipped_if_it_holds_no_records() {
         "cut.json",
     ]);
     assert_eq!(
-        (ran.report.scanned, ran.report.skipped, ran.report.failed),
+        (run.report.scanned, run.report.skipped, run.report.failed),
         (1, 3, 1)
     );
-    assert_eq!(ran.alerts.len(), 1);
-    assert_eq!(ran.reply.unwrap_err().error_type, ErrorType::ObjectCorrupt);
+    assert_eq!(run.alerts.len(), 1);
+    assert_eq!(run.reply.unwrap_err().error_type, ErrorType::ObjectCorrupt);
 }
 
 #[test]
-fn a_broken_object_fails_the_invocation_by_name_and_the_good_one_alerts() {
+fn a_broken_object_fails_the_invocation_and_the_good_one_alerts() {
     let (good, broken) = (log_key("Good"), log_key("Broken"));
     let mut cut = gzip_log(&[record("SetPayInformation", "x")]);
     cut.truncate(cut.len() - 3);
-    let bench = Bench::new()
+    let harness = Harness::new()
         .with_object(&good, gzip_log(&[record("CloseAccount", "e")]))
         .with_object(&broken, cut);
-    let ran = bench.run(&[&broken, &good, "missing.json.gz"]);
-    let error = ran.reply.unwrap_err();
+    let run = harness.run(&[&broken, &good, "missing.json.gz"]);
+    let error = run.reply.unwrap_err();
     assert!(
         error.message.contains(&broken) && error.message.contains("missing.json.gz"),
         "{error}"
@@ -315,21 +315,21 @@ fn a_broken_object_fails_the_invocation_by_name_and_the_good_one_alerts() {
     assert!(!error.message.contains(&good));
     assert_eq!(error.error_type, ErrorType::SeveralFailures);
     assert_eq!(
-        ran.alerts.len(),
+        run.alerts.len(),
         2,
         "what was read of the broken one alerts as well"
     );
 }
 
 #[test]
-fn a_record_alerts_once_however_often_it_comes() {
+fn a_record_alerts_once_however_often_it_is_delivered() {
     let (first, second) = (log_key("First"), log_key("Second"));
     let records = [record("CloseAccount", "e"), record("CloseAccount", "e")];
-    let mut bench = Bench::new()
+    let mut harness = Harness::new()
         .with_object(&first, gzip_log(&records))
         .with_object(&second, gzip_log(&records));
     let payload = s3_event(&[&first, &second, &first]);
-    let pipeline = bench.pipeline();
+    let pipeline = harness.pipeline();
     let (report, _) = run_envelope(&pipeline, &payload);
     assert_eq!(
         (report.objects, report.published, report.duplicate),
@@ -338,16 +338,16 @@ fn a_record_alerts_once_however_often_it_comes() {
     let (report, _) = run_envelope(&pipeline, &payload);
     assert_eq!((report.published, report.duplicate), (0, 4));
     drop(pipeline);
-    assert_eq!(bench.sink.alerts.borrow().len(), 1);
+    assert_eq!(harness.sink.alerts.borrow().len(), 1);
 }
 
 #[test]
 fn a_refused_alert_fails_the_object_and_the_retry_sends_it() {
     let key = log_key("Abcdefgh12345678");
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    *bench.sink.refusals.borrow_mut() = 1;
+    let mut harness = Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    *harness.sink.refusals.borrow_mut() = 1;
     let payload = s3_event(&[&key]);
-    let pipeline = bench.pipeline();
+    let pipeline = harness.pipeline();
     let (report, reply) = run_envelope(&pipeline, &payload);
     assert_eq!((report.failed, report.failed_findings), (1, 1));
     assert_eq!(reply.unwrap_err().error_type, ErrorType::AlertRefused);
@@ -365,17 +365,17 @@ fn batch(keys: &[&str]) -> Value {
 }
 
 #[test]
-fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
+fn findings_of_batch_tasks_stand_in_the_result_and_alert_only_on_request() {
     let body = gzip_log(&[
         record("CloseAccount", "e"),
         record("SetPayInformation", "f"),
     ]);
     for (batch_alerts, alerts) in [(false, 0), (true, 1)] {
-        let mut bench = Bench::new()
+        let mut harness = Harness::new()
             .with_object("a.json.gz", body.clone())
             .with_object("b.json.gz", gzip_log(&[noise(1)]));
-        bench.settings.batch_alerts = batch_alerts;
-        let pipeline = bench.pipeline();
+        harness.settings.batch_alerts = batch_alerts;
+        let pipeline = harness.pipeline();
         let (report, reply) =
             run_envelope(&pipeline, &batch(&["a.json.gz", "b.json.gz", "c.json.gz"]));
         drop(pipeline);
@@ -387,8 +387,8 @@ fn batch_tasks_tell_their_findings_and_alert_only_if_asked_to() {
         assert_eq!(results[0]["resultCode"], "Succeeded");
         assert_eq!(results[1]["resultString"], "no findings");
         assert_eq!(results[2]["resultCode"], "PermanentFailure");
-        assert_eq!(report.told_only, if batch_alerts { 0 } else { 2 });
-        assert_eq!(bench.sink.alerts.borrow().len(), alerts);
+        assert_eq!(report.result_only, if batch_alerts { 0 } else { 2 });
+        assert_eq!(harness.sink.alerts.borrow().len(), alerts);
     }
 }
 
@@ -410,24 +410,24 @@ fn closures_filter() -> RuleFile {
 }
 
 #[test]
-fn a_filter_suppresses_and_is_counted_by_its_id() {
+fn a_filter_suppresses_a_finding_and_is_counted_by_its_id() {
     let key = log_key("Abcdefgh12345678");
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    bench.rules.push(closures_filter());
-    let ran = bench.run(&[&key]);
-    assert_eq!((ran.report.suppressed, ran.alerts.len()), (1, 0));
+    let mut harness = Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    harness.rules.push(closures_filter());
+    let run = harness.run(&[&key]);
+    assert_eq!((run.report.suppressed, run.alerts.len()), (1, 0));
     assert_eq!(
-        ran.report.suppressed_by["22222222-2222-4222-8222-222222222222"],
+        run.report.suppressed_by["22222222-2222-4222-8222-222222222222"],
         1
     );
 }
 
 #[test]
-fn a_removed_log_file_is_skipped_and_a_test_event_is_nothing() {
+fn a_removed_log_file_is_skipped_and_an_s3_test_event_is_ignored() {
     let mut payload = s3_event(&[&log_key("Abcdefgh12345678")]);
     payload["Records"][0]["eventName"] = json!("ObjectRemoved:DeleteMarkerCreated");
-    let mut bench = Bench::new();
-    let pipeline = bench.pipeline();
+    let mut harness = Harness::new();
+    let pipeline = harness.pipeline();
     let (report, _) = run_envelope(&pipeline, &payload);
     assert_eq!(report.skipped_because["removed"], 1);
     let (report, reply) = run_envelope(
@@ -439,11 +439,11 @@ fn a_removed_log_file_is_skipped_and_a_test_event_is_nothing() {
 
 #[test]
 fn a_self_test_sends_one_marked_alert() {
-    let mut bench = Bench::new();
-    let (report, reply) = run_envelope(&bench.pipeline(), &json!({"action": "self-test"}));
+    let mut harness = Harness::new();
+    let (report, reply) = run_envelope(&harness.pipeline(), &json!({"action": "self-test"}));
     assert!(reply.is_ok());
-    assert_eq!(report.alerts, 1);
-    let alerts = bench.sink.alerts.borrow();
+    assert_eq!(report.messages, 1);
+    let alerts = harness.sink.alerts.borrow();
     assert_eq!(
         alerts[0].subject,
         "[TEST] billing-watch self-test: nothing has happened"
@@ -451,45 +451,38 @@ fn a_self_test_sends_one_marked_alert() {
 }
 
 #[test]
-fn a_self_test_that_nobody_hears_fails_and_says_so() {
+fn a_self_test_fails_if_nobody_is_subscribed() {
     let fails = |subscribers| {
-        let mut bench = Bench::new();
-        bench.sink.subscribers = subscribers;
-        let (report, reply) = run_envelope(&bench.pipeline(), &json!({"action": "self-test"}));
-        assert_eq!(report.alerts, 1);
+        let mut harness = Harness::new();
+        harness.sink.subscribers = subscribers;
+        let (report, reply) = run_envelope(&harness.pipeline(), &json!({"action": "self-test"}));
+        assert_eq!(report.messages, 1);
         reply.unwrap_err()
     };
     let error = fails(Ok(Subscribers {
         confirmed: 0,
         pending: 2,
     }));
-    assert_eq!(error.error_type, ErrorType::AlertUnheard);
-    insta::assert_snapshot!(error, @"nobody hears alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
-    for (retryable, error_type) in [
-        (false, ErrorType::AlertRefused),
-        (true, ErrorType::AlertNotSent),
-    ] {
-        let error = fails(Err(SinkError {
-            message: "AuthorizationError: no".to_owned(),
-            retryable,
-        }));
-        assert_eq!(error.error_type, error_type);
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(error, @"the self-test's alert was accepted, but SNS did not tell who hears it: AuthorizationError: no");
-        }
-    }
+    assert_eq!(error.error_type, ErrorType::NoSubscribers);
+    insta::assert_snapshot!(error, @"nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
+    let error = fails(Err(false));
+    assert_eq!(error.error_type, ErrorType::AlertRefused);
+    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the topic's subscriptions: the request was refused: AuthorizationError: no; allow it");
+    let error = fails(Err(true));
+    assert_eq!(error.error_type, ErrorType::AlertNotSent);
+    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the topic's subscriptions: the request failed: AuthorizationError: no; allow it");
 }
 
 #[test]
-fn the_metrics_line_has_the_reports_own_names() {
+fn the_metrics_line_uses_the_names_of_the_report() {
     let key = log_key("Abcdefgh12345678");
-    let ran = Bench::new()
+    let run = Harness::new()
         .with_object(&key, gzip_log(&[record("CloseAccount", "e")]))
         .run(&[&key]);
-    let line = billing_watch::metrics::emf_line(&ran.report, "watch", true, crate::support::now());
+    let line = billing_watch::metrics::emf_line(&run.report, "watch", true, crate::support::now());
     assert!(!line.contains('\n'));
     let line: Value = serde_json::from_str(&line).unwrap();
-    let report = json!(ran.report);
+    let report = json!(run.report);
     let definitions = &line["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(definitions["Dimensions"], json!([["FunctionName"]]));
     for metric in definitions["Metrics"].as_array().unwrap() {
@@ -508,18 +501,18 @@ fn the_metrics_line_has_the_reports_own_names() {
 }
 
 #[test]
-fn what_was_fetched_and_what_was_not_understood_is_counted() {
+fn fetched_bytes_and_envelope_problems_are_counted() {
     let key = log_key("Abcdefgh12345678");
     let body = gzip_log(&[record("CloseAccount", "e")]);
     let bytes = body.len() as u64;
-    let mut bench = Bench::new().with_object(&key, body);
+    let mut harness = Harness::new().with_object(&key, body);
     let message = |id: &str, body: String| json!({"eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:q", "messageId": id, "body": body});
     let payload = json!({"Records": [
         message("good", s3_event(&[&key]).to_string()),
         message("odd", "{\"a\": 1}".to_owned()),
         message("odder", "[]".to_owned()),
     ]});
-    let (report, reply) = run_envelope(&bench.pipeline(), &payload);
+    let (report, reply) = run_envelope(&harness.pipeline(), &payload);
     assert_eq!((report.fetched_bytes, report.envelope_problems), (bytes, 2));
     assert_eq!(
         reply.unwrap()["batchItemFailures"],
@@ -528,30 +521,30 @@ fn what_was_fetched_and_what_was_not_understood_is_counted() {
 }
 
 #[test]
-fn a_file_over_the_cap_is_told_from_a_broken_one() {
+fn a_file_over_the_cap_and_a_broken_one_fail_under_different_names() {
     let key = log_key("Abcdefgh12345678");
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    bench.settings.limits.expanded_bytes = 100;
-    let error = bench.run(&[&key]).reply.unwrap_err();
+    let mut harness = Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    harness.settings.limits.expanded_bytes = 100;
+    let error = harness.run(&[&key]).reply.unwrap_err();
     assert_eq!(error.error_type, ErrorType::ObjectTooLarge);
 }
 
 #[test]
-fn of_two_copies_of_a_record_the_graver_one_alerts() {
+fn of_two_copies_of_a_record_the_one_of_the_higher_level_alerts() {
     let key = log_key("Abcdefgh12345678");
     let grave = record("CloseAccount", "same-id");
     let light = record("SetContactAddress", "same-id");
     for records in [[grave.clone(), light.clone()], [light, grave]] {
-        let ran = Bench::new()
+        let run = Harness::new()
             .with_object(&key, gzip_log(&records))
             .run(&[&key]);
-        assert_eq!((ran.report.published, ran.report.duplicate), (1, 1));
-        assert!(ran.alerts[0].subject.starts_with("[CRITICAL]"));
+        assert_eq!((run.report.published, run.report.duplicate), (1, 1));
+        assert!(run.alerts[0].subject.starts_with("[CRITICAL]"));
     }
 }
 
 #[test]
-fn what_a_filter_leaves_alerts_if_its_level_suffices() {
+fn rules_that_a_filter_leaves_alert_if_their_level_suffices() {
     let key = log_key("Abcdefgh12345678");
     let rule = |level: &str| RuleFile {
         name: "rule.yml".to_owned(),
@@ -567,31 +560,32 @@ fn what_a_filter_leaves_alerts_if_its_level_suffices() {
         ("medium", Level::Medium, 0),
         ("high", Level::Medium, 0),
     ] {
-        let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-        bench.settings.minimum_level = minimum;
-        bench.rules = vec![rule(level), closures_filter()];
-        let ran = bench.run(&[&key]);
-        assert_eq!(ran.report.suppressed, suppressed, "{level}");
-        assert_eq!(ran.alerts.len() as u64, 1 - suppressed, "{level}");
+        let mut harness =
+            Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+        harness.settings.minimum_level = minimum;
+        harness.rules = vec![rule(level), closures_filter()];
+        let run = harness.run(&[&key]);
+        assert_eq!(run.report.suppressed, suppressed, "{level}");
+        assert_eq!(run.alerts.len() as u64, 1 - suppressed, "{level}");
     }
     // A filter that concerns another rule leaves all as it is.
-    let mut bench = Bench::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    bench.rules = vec![rule("low")];
-    assert_eq!(bench.run(&[&key]).alerts.len(), 1);
+    let mut harness = Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
+    harness.rules = vec![rule("low")];
+    assert_eq!(harness.run(&[&key]).alerts.len(), 1);
 }
 
 #[test]
-fn the_completion_report_names_the_twenty_gravest_of_a_tasks_findings() {
+fn a_task_result_lists_the_twenty_findings_of_the_highest_level() {
     let mut records: Vec<Value> = (0..25)
         .map(|number| record("SetContactAddress", &format!("e{number:02}")))
         .collect();
-    records.push(record("CloseAccount", "gravest"));
-    let mut bench = Bench::new().with_object("a.json.gz", gzip_log(&records));
-    let (_, reply) = run_envelope(&bench.pipeline(), &batch(&["a.json.gz"]));
+    records.push(record("CloseAccount", "highest"));
+    let mut harness = Harness::new().with_object("a.json.gz", gzip_log(&records));
+    let (_, reply) = run_envelope(&harness.pipeline(), &batch(&["a.json.gz"]));
     let reply = reply.unwrap();
     let told = reply["results"][0]["resultString"].as_str().unwrap();
     assert!(
-        told.starts_with("26 findings: critical CloseAccount succeeded gravest, medium"),
+        told.starts_with("26 findings: critical CloseAccount succeeded highest, medium"),
         "{told}"
     );
     assert!(told.ends_with("succeeded e18, …"), "{told}");

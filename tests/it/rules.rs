@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use billing_watch::{
     cloudtrail::{Record, Sources},
-    rules::{Level, Loaded, RuleFile, RulePack},
+    rules::{Level, LoadedRules, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn pack() -> RulePack {
     RulePack::load(&[]).unwrap().pack
 }
 
-fn load(files: &[(&str, &str)]) -> Loaded {
+fn load(files: &[(&str, &str)]) -> LoadedRules {
     let files: Vec<RuleFile> = files
         .iter()
         .map(|(name, text)| RuleFile {
@@ -77,7 +77,7 @@ fn every_billing_event_is_covered_by_a_rule_of_its_level() {
 }
 
 #[test]
-fn every_rule_passes_the_tests_beside_it() {
+fn every_rule_passes_its_tests() {
     let pack = pack();
     for rule in pack.rules() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&rule.file);
@@ -116,7 +116,7 @@ fn every_rule_says_why_it_matters_and_what_to_do() {
 }
 
 #[test]
-fn the_rule_for_unknown_actions_knows_every_known_name() {
+fn the_rule_for_unknown_actions_excludes_every_known_name() {
     let pack = pack();
     for event in billing_events() {
         let record = json!({
@@ -132,7 +132,7 @@ fn the_rule_for_unknown_actions_knows_every_known_name() {
 }
 
 #[test]
-fn the_pack_names_its_sources_so_that_most_records_need_no_parsing() {
+fn every_bundled_rule_names_its_sources() {
     let Sources::Only(names) = pack().sources() else {
         panic!("some rule names no source");
     };
@@ -163,7 +163,7 @@ level: high
 ";
 
 #[test]
-fn a_rule_of_ones_own_is_added_and_logged() {
+fn a_user_rule_is_added_and_logged() {
     let loaded = load(&[("own.yml", OWN_RULE)]);
     assert_eq!(loaded.rejected, []);
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_rule_of_ones_own_is_added_and_logged() {
 }
 
 #[test]
-fn a_rule_with_a_bundled_id_replaces_it() {
+fn a_user_rule_with_a_bundled_id_replaces_the_bundled_rule() {
     let pack = pack();
     let closed = pack
         .rules()
@@ -203,7 +203,7 @@ fn a_rule_with_a_bundled_id_replaces_it() {
 }
 
 #[test]
-fn a_broken_rule_is_left_out_with_file_line_and_remedy() {
+fn a_broken_user_rule_is_left_out_with_file_line_and_remedy() {
     let with = |from: &str, to: &str| OWN_RULE.replace(from, to);
     for (text, expected) in [
         (
@@ -268,7 +268,7 @@ fn a_broken_rule_is_left_out_with_file_line_and_remedy() {
 }
 
 #[test]
-fn broken_yaml_names_its_line() {
+fn broken_yaml_is_reported_with_its_line() {
     for text in [
         "title: [",
         "title: a\n\tid: b",
@@ -284,7 +284,7 @@ fn broken_yaml_names_its_line() {
 }
 
 #[test]
-fn the_same_id_twice_keeps_the_first_file() {
+fn of_two_files_with_one_id_the_first_is_kept() {
     let loaded = load(&[("a.yml", OWN_RULE), ("b.yml", OWN_RULE)]);
     assert_eq!(
         loaded.rejected[0].to_string(),
@@ -293,7 +293,7 @@ fn the_same_id_twice_keeps_the_first_file() {
 }
 
 #[test]
-fn a_broken_bundled_rule_stops_the_start() {
+fn a_broken_bundled_rule_is_an_error() {
     let broken = RuleFile {
         name: "rules/broken.yml".to_owned(),
         text: OWN_RULE.replace("level: high", "level: hgih"),
@@ -306,7 +306,7 @@ fn a_broken_bundled_rule_stops_the_start() {
 }
 
 #[test]
-fn a_rule_whose_sources_cannot_be_told_says_why_and_costs_the_shortcut() {
+fn a_rule_without_named_sources_says_why_and_makes_every_record_a_candidate() {
     for (detection, why) in [
         (
             "eventSource|endswith: .amazonaws.com",
@@ -367,7 +367,7 @@ fn closing_by_finance() -> Record {
 }
 
 #[test]
-fn a_filter_takes_its_rules_out_and_no_others() {
+fn a_filter_suppresses_its_rules_and_no_others() {
     let loaded = load(&[("f.yml", &filter(&format!("[{}]", closed_id()), ""))]);
     assert_eq!(loaded.rejected, []);
     assert!(loaded.changes[0].ends_with("because: Finance owns the payment methods"));
@@ -379,7 +379,7 @@ fn a_filter_takes_its_rules_out_and_no_others() {
 }
 
 #[test]
-fn a_filter_works_through_its_last_day_and_then_no_more() {
+fn a_filter_suppresses_through_its_last_day() {
     for (date, suppresses) in [("2026-03-02", true), ("2026-03-01", false)] {
         let text = filter(&format!("[{}]", closed_id()), &format!("expires: {date}\n"));
         let loaded = load(&[("f.yml", &text)]);

@@ -263,7 +263,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
-    fn both_scanners_equal_the_reference_whatever_the_file_and_its_pieces(
+    fn probe_and_splitter_agree_with_the_reference_parser(
         text in file_text(),
         cuts in prop::collection::vec(any::<usize>(), 0..4),
         sizes in prop::collection::vec(1..200usize, 1..6),
@@ -281,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn every_record_is_handed_out_where_sources_cannot_be_told(
+    fn every_record_is_returned_when_a_rule_names_no_sources(
         text in file_text(),
         sizes in prop::collection::vec(1..200usize, 1..4),
         buffer_bytes in 16..300usize,
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_file_is_refused_as_the_reference_refuses_it_whatever_its_pieces(
+    fn a_damaged_file_is_refused_exactly_where_the_reference_refuses_it(
         text in file_text(),
         at in any::<prop::sample::Index>(),
         with in prop_oneof![Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b'"'), Just(b','), Just(b':'), Just(b'\\'), Just(b'x')],
@@ -314,7 +314,7 @@ proptest! {
 }
 
 #[test]
-fn every_chunk_boundary_of_a_file_gives_the_same_records() {
+fn the_records_do_not_depend_on_chunk_boundaries() {
     let text = log_file(&[noise(1), record("CloseAccount", "a"), noise(2)]);
     let unverified = ScanLimits {
         verified_bytes: 0,
@@ -338,7 +338,7 @@ fn every_chunk_boundary_of_a_file_gives_the_same_records() {
 }
 
 #[test]
-fn what_precedes_a_broken_end_is_handed_out_before_the_error() {
+fn records_before_a_broken_end_are_returned_before_the_error() {
     let mut body = gzip_log(&[
         record("CloseAccount", "a"),
         record("SetPayInformation", "b"),
@@ -351,7 +351,7 @@ fn what_precedes_a_broken_end_is_handed_out_before_the_error() {
 }
 
 #[test]
-fn the_cap_is_exact_and_what_lies_under_it_is_handed_out() {
+fn the_cap_is_exact_and_records_under_it_are_returned() {
     let text = log_file(&[record("CloseAccount", "a"), noise(1)]);
     let cap = text.len() as u64;
     for (expanded_bytes, end) in [
@@ -371,7 +371,7 @@ fn the_cap_is_exact_and_what_lies_under_it_is_handed_out() {
 }
 
 #[test]
-fn a_record_over_the_limit_fails_the_file_but_hides_no_sibling() {
+fn a_record_over_the_limit_fails_the_file_and_other_records_are_returned() {
     let long = record_long("CloseAccount");
     let text = log_file(&[
         record("CloseAccount", "a"),
@@ -395,7 +395,7 @@ fn a_record_over_the_limit_fails_the_file_but_hides_no_sibling() {
 }
 
 #[test]
-fn what_inflates_to_nothing_is_not_kept_for_a_replay() {
+fn compressed_bytes_that_inflate_to_nothing_are_not_kept() {
     // Empty members without end: only the bound on kept chunks stops them from piling up.
     let mut body = Vec::new();
     for _ in 0..500 {
@@ -411,7 +411,7 @@ fn what_inflates_to_nothing_is_not_kept_for_a_replay() {
 }
 
 #[test]
-fn a_large_file_without_a_hit_passes_the_probe_alone() {
+fn a_large_file_without_a_candidate_passes_the_probe_alone() {
     let records: Vec<Value> = (0..3000).map(noise).collect();
     let text = log_file(&records);
     assert!(text.len() as u64 > ScanLimits::default().verified_bytes);

@@ -40,7 +40,7 @@ fn handed_out(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_source_spelled_as_long_as_can_be_is_seen_wherever_it_is_cut() {
+fn a_fully_escaped_source_is_found_at_every_chunk_boundary() {
     let text = format!(
         r#"{{"Records":[{{"{}":"{}"}}]}}"#,
         escaped("eventSource"),
@@ -50,7 +50,7 @@ fn a_source_spelled_as_long_as_can_be_is_seen_wherever_it_is_cut() {
 }
 
 #[test]
-fn only_the_records_own_source_counts() {
+fn only_the_event_source_at_the_records_own_depth_counts() {
     let key = escaped("eventSource");
     for member in [
         // Deeper, and escaped so that no shortcut is taken.
@@ -89,7 +89,7 @@ fn a_record_of_exactly_the_limit_is_kept_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn an_error_names_its_place() {
+fn an_error_names_its_offset() {
     for (text, offset) in [
         (r#"{"Records":[{"a":]}]}"#, 17),
         (r#"{"Records":[{"a":1]]}"#, 18),
@@ -107,7 +107,7 @@ fn an_error_names_its_place() {
 }
 
 #[test]
-fn depth_beyond_reason_hides_no_sibling() {
+fn a_record_nested_too_deep_hides_no_other_record() {
     let sibling = record("CloseAccount", "a");
     for depth in [(1 << 20) - 1, 1 << 20, (1 << 20) + 3] {
         let deep = format!(
@@ -124,7 +124,7 @@ fn depth_beyond_reason_hides_no_sibling() {
 }
 
 #[test]
-fn not_one_byte_beyond_the_cap_is_counted() {
+fn no_byte_beyond_the_cap_is_counted() {
     let text = format!(r#"{{"Records":[{}]}}"#, record("CloseAccount", "a"));
     for expanded_bytes in [1, 40, text.len() as u64 - 1] {
         for body in [text.clone().into_bytes(), gzip(text.as_bytes())] {
@@ -154,7 +154,7 @@ fn not_one_byte_beyond_the_cap_is_counted() {
 }
 
 #[test]
-fn what_follows_a_gzip_member_is_no_part_of_it_wherever_it_is_cut() {
+fn bytes_after_a_gzip_member_are_refused_at_every_chunk_boundary() {
     let text = format!(r#"{{"Records":[{}]}}"#, record("CloseAccount", "a"));
     let good = gzip(text.as_bytes());
     let mut trailed = good.clone();
@@ -177,7 +177,7 @@ fn what_follows_a_gzip_member_is_no_part_of_it_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_source_is_seen_however_it_is_laid_out_or_escaped() {
+fn a_source_is_found_in_every_layout_and_escape() {
     // Head and tail are CloudTrail's, so that the probe does not doubt for their sake.
     let rest = CONSOLE.strip_prefix('b').unwrap();
     for member in [

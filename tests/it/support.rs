@@ -8,7 +8,7 @@ use std::{
 };
 
 use billing_watch::{
-    alert::Alert,
+    alert::Message,
     cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step},
     envelope::{Envelope, ObjectRef},
     ledger::{Ledger, MemoryLedger},
@@ -186,7 +186,8 @@ impl LogStore for MemoryStore {
         self.opened.borrow_mut().push(object.key.clone());
         let body = self.objects.get(&object.key).ok_or_else(|| StoreError {
             kind: StoreErrorKind::Missing,
-            message: "NoSuchKey".to_owned(),
+            remedy: "",
+            source: "NoSuchKey".into(),
         })?;
         let chunks = body.chunks(4096).map(Bytes::copy_from_slice).collect();
         Ok(MemoryBody(chunks))
@@ -201,9 +202,10 @@ impl LogBody for MemoryBody {
 
 /// Alerts in memory; the first `refusals` are refused.
 pub(crate) struct MemorySink {
-    pub(crate) alerts: RefCell<Vec<Alert>>,
+    pub(crate) alerts: RefCell<Vec<Message>>,
     pub(crate) refusals: RefCell<usize>,
-    pub(crate) subscribers: Result<Subscribers, SinkError>,
+    /// An error says whether it is retryable.
+    pub(crate) subscribers: Result<Subscribers, bool>,
 }
 
 impl Default for MemorySink {
@@ -220,26 +222,31 @@ impl Default for MemorySink {
 }
 
 impl AlertSink for &MemorySink {
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
         if *self.refusals.borrow() > 0 {
             *self.refusals.borrow_mut() -= 1;
             return Err(SinkError {
-                message: "no such topic".to_owned(),
                 retryable: false,
+                remedy: "",
+                source: "no such topic".into(),
             });
         }
         let mut alerts = self.alerts.borrow_mut();
-        alerts.push(alert.clone());
+        alerts.push(message.clone());
         Ok(format!("message-{}", alerts.len()))
     }
 
     async fn subscribers(&self) -> Result<Subscribers, SinkError> {
-        self.subscribers.clone()
+        self.subscribers.map_err(|retryable| SinkError {
+            retryable,
+            remedy: "allow it",
+            source: "AuthorizationError: no".into(),
+        })
     }
 }
 
 /// A whole pipeline in memory.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     pub(crate) settings: Settings,
     pub(crate) rules: Vec<RuleFile>,
     pub(crate) store: MemoryStore,
@@ -249,7 +256,7 @@ pub(crate) struct Bench {
 pub(crate) type MemoryPipeline<'a> =
     Pipeline<MemoryStore, &'a MemorySink, MemoryLedger, fn() -> Timestamp>;
 
-impl Bench {
+impl Harness {
     pub(crate) fn new() -> Self {
         Self {
             settings: Settings {
@@ -270,7 +277,7 @@ impl Bench {
         self
     }
 
-    /// Takes the objects out of the bench into a pipeline that can be run again and again.
+    /// Takes the objects out of the harness into a pipeline that can be run again and again.
     pub(crate) fn pipeline(&mut self) -> MemoryPipeline<'_> {
         Pipeline::new(
             std::mem::take(&mut self.store),
@@ -283,10 +290,10 @@ impl Bench {
     }
 
     /// Handles one S3 event that names `keys`; gives the report, the reply and the alerts.
-    pub(crate) fn run(mut self, keys: &[&str]) -> Ran {
+    pub(crate) fn run(mut self, keys: &[&str]) -> RunOutcome {
         let envelope = s3_event(keys);
         let (report, reply) = run_envelope(&self.pipeline(), &envelope);
-        Ran {
+        RunOutcome {
             report,
             reply,
             alerts: self.sink.alerts.into_inner(),
@@ -294,10 +301,10 @@ impl Bench {
     }
 }
 
-pub(crate) struct Ran {
+pub(crate) struct RunOutcome {
     pub(crate) report: Report,
     pub(crate) reply: Result<Value, billing_watch::envelope::InvocationError>,
-    pub(crate) alerts: Vec<Alert>,
+    pub(crate) alerts: Vec<Message>,
 }
 
 pub(crate) fn run_envelope(
@@ -335,7 +342,7 @@ pub(crate) fn assert_identities(report: &Report) {
         report.below_level
             + report.suppressed
             + report.unwatched
-            + report.told_only
+            + report.result_only
             + report.duplicate
             + report.published
             + report.failed_findings,

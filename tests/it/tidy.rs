@@ -1,4 +1,4 @@
-//! Promises that a compiler can't keep.
+//! Promises that the compiler can't keep: directions of imports, documents that match the code.
 
 use std::{
     collections::BTreeSet,
@@ -111,7 +111,7 @@ fn imports_run_one_way() {
 }
 
 #[test]
-fn only_the_edge_knows_the_sdk() {
+fn only_the_edge_names_the_sdk() {
     for path in files_under(&root().join("src"), ".rs") {
         if ["aws", "main", "bin"].contains(&module(&path).as_str()) {
             continue;
@@ -138,10 +138,10 @@ fn the_changelog_names_the_version() {
 }
 
 #[test]
-fn the_readme_documents_every_variable() {
-    let readme = read("README.md");
+fn the_reference_explains_every_variable() {
+    let reference = read("docs/reference.md");
     for name in billing_watch::config::VARIABLES {
-        assert!(readme.contains(&format!("| `{name}` |")), "{name}");
+        assert!(reference.contains(&format!("| `{name}` |")), "{name}");
     }
 }
 
@@ -158,14 +158,22 @@ fn the_template_sets_every_variable_and_no_other() {
 }
 
 #[test]
-fn the_operations_guide_explains_every_failure() {
-    let guide = read("docs/operations.md");
+fn the_reference_explains_every_counter() {
+    let reference = read("docs/reference.md");
+    for (name, _) in billing_watch::report::Report::default().counters() {
+        assert!(reference.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_explains_every_failure_and_whether_it_is_retried() {
+    let guide = read("docs/reference.md");
     for error_type in billing_watch::envelope::ErrorType::ALL {
         let rows = guide
             .lines()
             .filter(|line| line.starts_with(&format!("| `{error_type}` |")));
         let [row] = &rows.collect::<Vec<_>>()[..] else {
-            panic!("docs/operations.md must have one row for {error_type}");
+            panic!("docs/reference.md must have one row for {error_type}");
         };
         let again = row.split('|').nth(3).unwrap().trim();
         let expected = match error_type.is_retryable() {

@@ -48,7 +48,7 @@ fn alerts_by_record(aws: &Aws) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
+fn a_ledger_entry_archives_its_alert() {
     let aws = Aws::new("archive");
     let ledger = aws.ledger_bucket();
     let key = log_key("Abcdefgh12345678");
@@ -58,7 +58,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
         gzip_log(&[
             record("CloseAccount", "event-1"),
             record_with("SetContactAddress", "event-2", contact),
-            record("GetPaymentMethod", "below-the-level"),
+            record("GetAddresses", "below-the-level"),
             noise(1),
         ]),
     );
@@ -77,7 +77,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
     assert_eq!(published["topic"], aws.topic_arn);
     assert_eq!(published["message_id"], alert["MessageId"]);
     let archive = &published["archive"];
-    let sent = &archive["alert"]["as_sent"];
+    let sent = &archive["message"]["here"];
     assert_eq!(
         (&sent["subject"], &sent["text"]),
         (&alert["Subject"], &alert["Message"])
@@ -91,7 +91,7 @@ fn an_entry_of_the_ledger_is_the_archive_of_its_alert() {
     let second = entry("2026/03/02/event-2.json");
     let archive = &second["published"][0]["archive"];
     assert_eq!(
-        archive["alert"],
+        archive["message"],
         json!({"in_entry": "2026/03/02/event-1.json"})
     );
     assert_eq!(
@@ -121,10 +121,7 @@ fn the_ledger_costs_nothing_without_findings_and_two_requests_a_record() {
     let aws = Aws::new("requests");
     let ledger = aws.ledger_bucket();
     let (quiet, loud) = (log_key("Quiet"), log_key("Loud"));
-    aws.put(
-        &quiet,
-        gzip_log(&[noise(1), record("GetPaymentMethod", "e")]),
-    );
+    aws.put(&quiet, gzip_log(&[noise(1), record("GetAddresses", "e")]));
     aws.put(&loud, gzip_log(&[record("CloseAccount", "f"), noise(1)]));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (watched, bucket) = (Arc::clone(&seen), ledger.clone());
@@ -153,7 +150,7 @@ fn the_ledger_costs_nothing_without_findings_and_two_requests_a_record() {
 }
 
 #[test]
-fn three_instances_over_one_ledger_alert_once_on_every_record() {
+fn three_instances_with_one_ledger_alert_once_on_every_record() {
     let aws = Aws::new("three-instances");
     let ledger = aws.ledger_bucket();
     // Each record is in three files, and twice in each.
@@ -256,7 +253,7 @@ fn bad_luck(random: &mut fastrand::Rng) -> Fault {
 }
 
 #[test]
-fn over_a_bad_network_and_with_instances_killed_nothing_is_lost() {
+fn nothing_is_lost_over_a_bad_network_with_killed_instances() {
     const FILES: usize = 64;
     const RECORDS: usize = 5;
     // Short, so that the claims of the killed run out soon.
@@ -358,7 +355,7 @@ fn over_a_bad_network_and_with_instances_killed_nothing_is_lost() {
         second += count - 1;
     }
     let kills = kills.lock().unwrap();
-    #[allow(clippy::print_stdout, reason = "figures for docs/quality.md")]
+    #[allow(clippy::print_stdout, reason = "figures for docs/testing.md")]
     {
         println!(
             "{} alerts, lost 0, {second} second ones, all within the window; {} requests, {} of \
@@ -430,7 +427,7 @@ fn proxy_against(aws: &Aws, ledger: &str) -> (Proxy, Arc<Mutex<(About, Fault)>>)
 }
 
 #[test]
-fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
+fn each_failure_has_a_name_and_a_remedy_and_loses_nothing() {
     use About::{Ledger, LogFile, Topic};
     let aws = Aws::new("failures");
     let ledger = aws.ledger_bucket();
@@ -592,7 +589,7 @@ fn each_failure_has_its_name_and_its_remedy_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_dead_connection_does_not_eat_the_deadline() {
+fn a_dead_connection_leaves_time_for_the_other_objects() {
     let aws = Aws::new("dead-connection");
     let ledger = aws.ledger_bucket();
     let (proxy, rule) = proxy_against(&aws, &ledger);
@@ -603,8 +600,8 @@ fn a_dead_connection_does_not_eat_the_deadline() {
     let timeout = Duration::from_secs(4);
     let function = Function::start_within(&aws, &variables, timeout);
     for (number, (about, error_type)) in [
-        (About::LogFile, "OutOfTime"),
-        (About::Ledger, "OutOfTime"),
+        (About::LogFile, "DeadlineExceeded"),
+        (About::Ledger, "DeadlineExceeded"),
         (About::Topic, "AlertNotSent"),
     ]
     .into_iter()
@@ -621,7 +618,7 @@ fn a_dead_connection_does_not_eat_the_deadline() {
 }
 
 #[test]
-fn a_ledger_that_holds_something_else_fails_the_object_by_name() {
+fn an_object_in_the_ledger_that_is_no_entry_fails_the_log_file() {
     let aws = Aws::new("odd-ledger");
     let ledger = aws.ledger_bucket();
     let key = log_key("Abcdefgh12345678");
@@ -644,7 +641,7 @@ fn a_ledger_that_holds_something_else_fails_the_object_by_name() {
 const READER: &str = "arn:aws:iam::444455556666:role/log-reader";
 
 #[test]
-fn log_files_are_read_through_the_readers_role_and_everything_else_is_not() {
+fn only_log_files_are_read_through_the_reader_role() {
     let aws = Aws::new("log-reader");
     let ledger = aws.ledger_bucket();
     let key = log_key("Abcdefgh12345678");
@@ -674,7 +671,7 @@ fn log_files_are_read_through_the_readers_role_and_everything_else_is_not() {
     let report = function
         .invoke(&s3_event_in(&aws.bucket, &[&key]))
         .response();
-    assert_eq!(report["Alerts"], 1);
+    assert_eq!(report["Messages"], 1);
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 5, "{seen:?}");
     for (what, who) in seen.iter() {
@@ -685,7 +682,7 @@ fn log_files_are_read_through_the_readers_role_and_everything_else_is_not() {
 }
 
 #[test]
-fn a_reader_that_may_not_be_assumed_has_its_own_remedy() {
+fn a_reader_role_that_may_not_be_assumed_has_a_remedy_of_its_own() {
     let aws = Aws::new("refused-reader");
     let key = log_key("Abcdefgh12345678");
     aws.put(&key, gzip_log(&[record("CloseAccount", "event-1")]));
@@ -724,10 +721,10 @@ fn a_reader_that_may_not_be_assumed_has_its_own_remedy() {
     let (error_type, message) = fails(503, "ServiceUnavailable");
     assert_eq!(error_type, "ObjectUnreadable", "{message}");
     *answer.lock().unwrap() = None;
-    assert_eq!(function.invoke(&event).response()["Alerts"], 1);
+    assert_eq!(function.invoke(&event).response()["Messages"], 1);
     let errors = function.stop();
-    let told = errors
+    let logged = errors
         .iter()
         .filter(|line| line.to_string().contains("AssumeRole"));
-    assert_eq!(told.count(), 2, "{errors:?}");
+    assert_eq!(logged.count(), 2, "{errors:?}");
 }

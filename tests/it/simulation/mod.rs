@@ -19,7 +19,7 @@ use std::{
 use billing_watch::rules::RulePack;
 
 use schedule::{Outcome, run, run_with_one_crash};
-use world::Broken;
+use world::BrokenRule;
 
 /// Schedules of an ordinary test run.
 const SCHEDULES: u64 = 2_000;
@@ -37,7 +37,10 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// Runs schedules until one fails; gives the sums of all, and the failing seed.
-fn run_all(seeds: std::ops::Range<u64>, broken: Broken) -> (Outcome, Option<(u64, Vec<String>)>) {
+fn run_all(
+    seeds: std::ops::Range<u64>,
+    broken: BrokenRule,
+) -> (Outcome, Option<(u64, Vec<String>)>) {
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<Option<(u64, Vec<String>)>> = Mutex::new(None);
     let sum = Mutex::new(Outcome::default());
@@ -77,10 +80,10 @@ fn run_all(seeds: std::ops::Range<u64>, broken: Broken) -> (Outcome, Option<(u64
 fn nothing_is_lost_and_nothing_alerts_twice() {
     let seed = variable("SEED").unwrap_or(0);
     let schedules = variable("SCHEDULES").unwrap_or(SCHEDULES);
-    let (sum, failed) = run_all(seed..seed + schedules, Broken::Nothing);
+    let (sum, failed) = run_all(seed..seed + schedules, BrokenRule::Nothing);
     if let Some((seed, violations)) = failed {
         let pack = RulePack::load(&[]).unwrap().pack;
-        let again = run(seed, &pack, Broken::Nothing, true);
+        let again = run(seed, &pack, BrokenRule::Nothing, true);
         panic!(
             "{}\n\nschedule {seed}: {}\nreplay: make simulate SCHEDULES=1 SEED={seed}",
             again.trace,
@@ -106,8 +109,8 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
 fn a_seed_gives_the_same_schedule_every_time() {
     let pack = RulePack::load(&[]).unwrap().pack;
     for seed in 0..20 {
-        let first = run(seed, &pack, Broken::Nothing, true);
-        let second = run(seed, &pack, Broken::Nothing, true);
+        let first = run(seed, &pack, BrokenRule::Nothing, true);
+        let second = run(seed, &pack, BrokenRule::Nothing, true);
         assert!(first.trace == second.trace, "seed {seed}");
     }
 }
@@ -135,14 +138,14 @@ fn a_crash_at_any_await_loses_nothing() {
 }
 
 #[test]
-fn every_broken_rule_of_the_ledger_is_found_out() {
+fn every_broken_rule_of_the_ledger_is_detected() {
     for (broken, sign) in [
-        (Broken::TakesOverTheLiving, "twice"),
-        (Broken::ReplacesAnyVersion, "twice"),
-        (Broken::CreatesOverOthers, "twice"),
-        (Broken::NeverRecords, "nothing says"),
-        (Broken::TakesBusyForDone, "lost"),
-        (Broken::PublishesBeforeSending, "lost"),
+        (BrokenRule::TakesOverTheLiving, "twice"),
+        (BrokenRule::ReplacesAnyVersion, "twice"),
+        (BrokenRule::CreatesOverOthers, "twice"),
+        (BrokenRule::NeverRecords, "nothing says"),
+        (BrokenRule::TakesBusyForDone, "lost"),
+        (BrokenRule::PublishesBeforeSending, "lost"),
     ] {
         let (_, failed) = run_all(0..SCHEDULES, broken);
         let (seed, violations) = failed.unwrap_or_else(|| panic!("{broken:?} was not found out"));

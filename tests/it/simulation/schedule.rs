@@ -12,7 +12,7 @@ use std::{
 use billing_watch::{
     cloudtrail::{ScanLimits, Sources},
     envelope::Envelope,
-    ledger::{Kept, Ledger},
+    ledger::{ArchivedMessage, Ledger},
     pipeline::{Invocation, Pipeline, Settings},
     report::Report,
     rules::{Level, RulePack},
@@ -24,13 +24,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::world::{Broken, Reach, World, entry_key, event_id, records_named};
+use super::world::{BrokenRule, Instance, World, entry_key, event_id, records_named};
 use crate::support::{
     BUCKET, CONSOLE, TOPIC, assert_identities, finance_role, log_file, log_key, noise,
     queue_event_in, record, record_with, s3_event,
 };
 
-type SimulatedPipeline = Pipeline<Reach, Reach, Reach, Box<dyn Fn() -> Timestamp>>;
+type SimulatedPipeline = Pipeline<Instance, Instance, Instance, Box<dyn Fn() -> Timestamp>>;
 
 /// Instances of the function, each with a clock of its own.
 const INSTANCES: usize = 3;
@@ -95,7 +95,7 @@ struct File {
 }
 
 /// Runs the schedule of a seed.
-pub(super) fn run(seed: u64, pack: &RulePack, broken: Broken, traced: bool) -> Outcome {
+pub(super) fn run(seed: u64, pack: &RulePack, broken: BrokenRule, traced: bool) -> Outcome {
     run_world(seed, pack, |random| World::new(random, broken, traced))
 }
 
@@ -103,7 +103,7 @@ pub(super) fn run(seed: u64, pack: &RulePack, broken: Broken, traced: bool) -> O
 /// `polls`th poll.
 pub(super) fn run_with_one_crash(seed: u64, pack: &RulePack, polls: u64) -> Outcome {
     run_world(seed, pack, |random| {
-        let mut world = World::new(random, Broken::Nothing, false);
+        let mut world = World::new(random, BrokenRule::Nothing, false);
         world.only_crash = Some(polls);
         world
     })
@@ -143,7 +143,7 @@ impl Schedule {
         let files = make_files(&world);
         let pipelines = (0..INSTANCES)
             .map(|_| {
-                let reach = Reach(Rc::clone(&world));
+                let reach = Instance(Rc::clone(&world));
                 let skew = SignedDuration::from_millis(world.number(0..=4_000).cast_signed());
                 let clock = Rc::clone(&world);
                 let settings = Settings {
@@ -272,7 +272,7 @@ impl Schedule {
                 world.long_timeouts.borrow_mut().insert(invocation);
             }
         }
-        let handling = Mortal {
+        let handling = CrashAfter {
             world,
             invocation,
             polls,
@@ -386,8 +386,8 @@ impl Schedule {
         let Some(publication) = world.publication(record) else {
             return world.violate(format!("nothing says that record {record} has alerted"));
         };
-        let text = match publication.archive.map(|archive| archive.alert) {
-            Some(Kept::InEntry(key)) => {
+        let text = match publication.archive.map(|archive| archive.message) {
+            Some(ArchivedMessage::InEntry(key)) => {
                 let lead = records_named(&key).into_iter().next().unwrap();
                 if !world.has_recorded(lead, &publication.message_id) {
                     let accepted = world.accepted.borrow();
@@ -398,26 +398,26 @@ impl Schedule {
                         return;
                     }
                 }
-                archive_of(lead).map(|archive| archive.alert)
+                archive_of(lead).map(|archive| archive.message)
             }
             kept => kept,
         };
         match text {
-            Some(Kept::AsSent(alert)) if alert.text.contains(&event_id(record)) => {}
+            Some(ArchivedMessage::Here(alert)) if alert.text.contains(&event_id(record)) => {}
             other => world.violate(format!("the archive of record {record} has {other:?}")),
         }
     }
 }
 
 /// An invocation that dies when it has been polled so often.
-struct Mortal<'a, F> {
+struct CrashAfter<'a, F> {
     world: &'a World,
     invocation: usize,
     polls: u64,
     work: Pin<Box<F>>,
 }
 
-impl<F: Future> Future for Mortal<'_, F> {
+impl<F: Future> Future for CrashAfter<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
@@ -474,7 +474,7 @@ fn make_files(world: &World) -> Vec<File> {
                 alerting.insert(index);
             }
             // Below the level, and of a source that nobody watches.
-            body.push(record("GetPaymentMethod", "record-900"));
+            body.push(record("GetAddresses", "record-900"));
             let mut unwatched = record("CloseAccount", "record-901");
             unwatched["eventSource"] = json!("account.amazonaws.com");
             body.push(unwatched);

@@ -9,9 +9,9 @@ use std::{
 };
 
 use billing_watch::{
-    alert::Alert,
+    alert::Message,
     envelope::ObjectRef,
-    ledger::{Entry, LedgerError, LedgerStore, Publication, Tagged, Written},
+    ledger::{Entry, LedgerError, LedgerStore, Publication, VersionedEntry, WriteOutcome},
     pipeline::{
         AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind,
         Subscribers,
@@ -28,7 +28,7 @@ use crate::support::TOPIC;
 
 /// A rule of the ledger that is broken on purpose, to see that it is found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Broken {
+pub(super) enum BrokenRule {
     Nothing,
     /// A living claim is taken over as if it had run out.
     TakesOverTheLiving,
@@ -46,7 +46,7 @@ pub(super) enum Broken {
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fate {
+enum Fault {
     Good,
     /// Answered well, but seconds later.
     Slow,
@@ -83,7 +83,7 @@ pub(super) struct World {
     pub(super) rng: RefCell<fastrand::Rng>,
     start: Instant,
     fault_rate: f64,
-    broken: Broken,
+    broken: BrokenRule,
     /// The one thing that goes wrong: the first invocation dies when it has been polled so often.
     pub(super) only_crash: Option<u64>,
     pub(super) objects: RefCell<BTreeMap<String, Vec<u8>>>,
@@ -104,7 +104,7 @@ pub(super) struct World {
 const TROUBLED: Duration = Duration::from_mins(4);
 
 impl World {
-    pub(super) fn new(mut rng: fastrand::Rng, broken: Broken, traced: bool) -> Self {
+    pub(super) fn new(mut rng: fastrand::Rng, broken: BrokenRule, traced: bool) -> Self {
         let rates = [0.0, 0.02, 0.1, 0.3];
         let fault_rate = rates[rng.usize(..rates.len())];
         Self {
@@ -193,43 +193,43 @@ impl World {
         }
     }
 
-    fn fate(&self) -> Fate {
+    fn fault(&self) -> Fault {
         if self.only_crash.is_some() || !self.is_troubled() || !self.chance(self.fault_rate) {
-            return Fate::Good;
+            return Fault::Good;
         }
-        let fates = [
-            Fate::Slow,
-            Fate::Refused,
-            Fate::Lost,
-            Fate::AnswerLost,
-            Fate::Late,
-            Fate::Twice,
+        let faults = [
+            Fault::Slow,
+            Fault::Refused,
+            Fault::Lost,
+            Fault::AnswerLost,
+            Fault::Late,
+            Fault::Twice,
         ];
-        fates[self.rng.borrow_mut().usize(..fates.len())]
+        faults[self.rng.borrow_mut().usize(..faults.len())]
     }
 
     /// A request that takes effect in the world whether or not its caller lives to see it.
     async fn request<T: 'static>(
         self: &Rc<Self>,
-        fate: Fate,
+        fault: Fault,
         effect: impl Fn(&Self) -> T + 'static,
     ) -> Result<T, NoAnswer> {
         let milliseconds = |range| Duration::from_millis(self.number(range));
         let way = milliseconds(0..=10);
         let (tell, answer) = oneshot::channel();
-        let arrival = match fate {
-            Fate::Refused => {
+        let arrival = match fault {
+            Fault::Refused => {
                 sleep(way).await;
                 return Err(NoAnswer::Refused);
             }
-            Fate::Lost => None,
-            Fate::Slow => Some(milliseconds(500..=5_000)),
-            Fate::Late => Some(REQUEST_TIME + milliseconds(0..=10_000)),
-            Fate::Good | Fate::AnswerLost | Fate::Twice => Some(way),
+            Fault::Lost => None,
+            Fault::Slow => Some(milliseconds(500..=5_000)),
+            Fault::Late => Some(REQUEST_TIME + milliseconds(0..=10_000)),
+            Fault::Good | Fault::AnswerLost | Fault::Twice => Some(way),
         };
         if let Some(arrival) = arrival {
             let world = Rc::clone(self);
-            let again = (fate == Fate::Twice).then(|| milliseconds(0..=1_000));
+            let again = (fault == Fault::Twice).then(|| milliseconds(0..=1_000));
             tokio::task::spawn_local(async move {
                 sleep(arrival).await;
                 let mut outcome = effect(&world);
@@ -240,35 +240,35 @@ impl World {
                 let _ = tell.send(outcome);
             });
         }
-        match fate {
-            Fate::Good | Fate::Slow | Fate::Twice => {
+        match fault {
+            Fault::Good | Fault::Slow | Fault::Twice => {
                 let answer = answer.await.map_err(|_| NoAnswer::Unknown)?;
                 sleep(milliseconds(0..=10)).await;
                 Ok(answer)
             }
             _ => {
                 // A connection that is reset, or one that is dead.
-                let reset = fate == Fate::AnswerLost && self.chance(0.5);
+                let reset = fault == Fault::AnswerLost && self.chance(0.5);
                 sleep(if reset { way * 2 } else { REQUEST_TIME }).await;
                 Err(NoAnswer::Unknown)
             }
         }
     }
 
-    fn write(&self, key: &str, tag: Option<&str>, entry: &Entry) -> Written {
+    fn write(&self, key: &str, etag: Option<&str>, entry: &Entry) -> WriteOutcome {
         let mut entries = self.entries.borrow_mut();
         let current = entries.get(key).map(|(_, version)| version.to_string());
-        let unconditional = match tag {
-            Some(_) => self.broken == Broken::ReplacesAnyVersion,
-            None => self.broken == Broken::CreatesOverOthers,
+        let unconditional = match etag {
+            Some(_) => self.broken == BrokenRule::ReplacesAnyVersion,
+            None => self.broken == BrokenRule::CreatesOverOthers,
         };
-        if !unconditional && current.as_deref() != tag {
-            return Written::Conflict;
+        if !unconditional && current.as_deref() != etag {
+            return WriteOutcome::PreconditionFailed;
         }
         let version = self.versions.get() + 1;
         self.versions.set(version);
         entries.insert(key.to_owned(), (entry.clone(), version));
-        Written::Yes(version.to_string())
+        WriteOutcome::Written(version.to_string())
     }
 
     fn has_long_timeout(&self) -> bool {
@@ -293,9 +293,9 @@ impl World {
         key: &str,
         effect: impl Fn(&Self) -> T + 'static,
     ) -> Result<T, LedgerError> {
-        let fate = self.fate();
-        self.note(|| format!("{verb} {key}: {fate:?}"));
-        if verb == "publish" && matches!(fate, Fate::Refused | Fate::Lost | Fate::Late) {
+        let fault = self.fault();
+        self.note(|| format!("{verb} {key}: {fault:?}"));
+        if verb == "publish" && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
             let record = record_of(key);
             for accepted in self.accepted.borrow_mut().iter_mut() {
                 if accepted.invocation == self.running.get() && accepted.records.contains(&record) {
@@ -303,10 +303,8 @@ impl World {
                 }
             }
         }
-        let answer = self.request(fate, effect).await;
-        answer.map_err(|_| LedgerError {
-            message: "no answer".to_owned(),
-        })
+        let answer = self.request(fault, effect).await;
+        answer.map_err(|_| LedgerError::new("no answer".to_owned()))
     }
 }
 
@@ -332,25 +330,28 @@ fn record_of(key: &str) -> usize {
 
 /// The world as one instance of the function reaches it.
 #[derive(Clone)]
-pub(super) struct Reach(pub(super) Rc<World>);
+pub(super) struct Instance(pub(super) Rc<World>);
 
 pub(super) struct Body {
     world: Rc<World>,
     rest: Vec<Bytes>,
 }
 
-impl LogStore for Reach {
+impl LogStore for Instance {
     type Body = Body;
 
     async fn open(&self, object: &ObjectRef) -> Result<Body, StoreError> {
         let world = &self.0;
-        let fate = world.fate();
-        world.note(|| format!("open {}: {fate:?}", object.key));
+        let fault = world.fault();
+        world.note(|| format!("open {}: {fault:?}", object.key));
         let key = object.key.clone();
-        let found = world.request(fate, move |world| world.objects.borrow().get(&key).cloned());
-        let error = |kind, message: &str| StoreError {
+        let found = world.request(fault, move |world| {
+            world.objects.borrow().get(&key).cloned()
+        });
+        let error = |kind, cause: &'static str| StoreError {
             kind,
-            message: message.to_owned(),
+            remedy: "",
+            source: cause.into(),
         };
         match found.await {
             Ok(Some(bytes)) => {
@@ -372,24 +373,25 @@ impl LogStore for Reach {
 
 impl LogBody for Body {
     async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let fate = self.world.fate();
-        match self.world.request(fate, |_| ()).await {
+        let fault = self.world.fault();
+        match self.world.request(fault, |_| ()).await {
             Ok(()) => Ok(self.rest.pop()),
             Err(_) => Err(StoreError {
                 kind: StoreErrorKind::Other,
-                message: "connection reset".to_owned(),
+                remedy: "",
+                source: "connection reset".into(),
             }),
         }
     }
 }
 
-impl AlertSink for Reach {
-    async fn publish(&self, alert: &Alert) -> Result<String, SinkError> {
+impl AlertSink for Instance {
+    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
         let world = &self.0;
-        let fate = world.fate();
+        let fault = world.fault();
         let invocation = world.running.get();
-        let records = records_named(&alert.text);
-        world.note(|| format!("publish {records:?}: {fate:?}"));
+        let records = records_named(&message.text);
+        world.note(|| format!("publish {records:?}: {fault:?}"));
         let left = world.time_left();
         // With half a minute or more, room is kept for the slowest answers of SNS and the ledger.
         if left < 2 * REQUEST_TIME && world.has_long_timeout() {
@@ -411,7 +413,7 @@ impl AlertSink for Reach {
             });
             message_id
         };
-        match world.request(fate, accept).await {
+        match world.request(fault, accept).await {
             Ok(message_id) => {
                 let mut all = world.accepted.borrow_mut();
                 for accepted in all.iter_mut().filter(|one| one.message_id == message_id) {
@@ -424,8 +426,9 @@ impl AlertSink for Reach {
                 Ok(message_id)
             }
             Err(no_answer) => Err(SinkError {
-                message: "not accepted".to_owned(),
                 retryable: matches!(no_answer, NoAnswer::Unknown) || world.chance(0.5),
+                remedy: "",
+                source: "not accepted".into(),
             }),
         }
     }
@@ -435,45 +438,52 @@ impl AlertSink for Reach {
     }
 }
 
-impl LedgerStore for Reach {
-    async fn read(&self, key: &str) -> Result<Option<Tagged>, LedgerError> {
+impl LedgerStore for Instance {
+    async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         let name = key.to_owned();
         let read = move |world: &World| world.entries.borrow().get(&name).cloned();
         let found = self.0.ledger_request("read", key, read).await?;
         Ok(found.map(|(mut entry, version)| {
             match (self.0.broken, &mut entry.claim) {
-                (Broken::TakesOverTheLiving, Some(claim)) => claim.until = Timestamp::UNIX_EPOCH,
-                (Broken::TakesBusyForDone, Some(claim)) if claim.until > self.0.now() => {
+                (BrokenRule::TakesOverTheLiving, Some(claim)) => {
+                    claim.expires_at = Timestamp::UNIX_EPOCH;
+                }
+                (BrokenRule::TakesBusyForDone, Some(claim)) if claim.expires_at > self.0.now() => {
                     entry.published.push(nothing_sent());
                 }
                 _ => {}
             }
-            Tagged {
+            VersionedEntry {
                 entry,
-                tag: version.to_string(),
+                etag: version.to_string(),
             }
         }))
     }
 
-    async fn create(&self, key: &str, entry: &Entry) -> Result<Written, LedgerError> {
+    async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         let (name, mut entry) = (key.to_owned(), entry.clone());
-        if self.0.broken == Broken::PublishesBeforeSending {
+        if self.0.broken == BrokenRule::PublishesBeforeSending {
             entry.published.push(nothing_sent());
         }
         let write = move |world: &World| world.write(&name, None, &entry);
         self.0.ledger_request("create", key, write).await
     }
 
-    async fn replace(&self, key: &str, tag: &str, entry: &Entry) -> Result<Written, LedgerError> {
-        let (name, tag, entry) = (key.to_owned(), tag.to_owned(), entry.clone());
-        if self.0.broken == Broken::NeverRecords && entry.claim.is_none() {
-            return Ok(Written::Yes(tag));
+    async fn replace(
+        &self,
+        key: &str,
+        etag: &str,
+        entry: &Entry,
+    ) -> Result<WriteOutcome, LedgerError> {
+        let (name, etag, entry) = (key.to_owned(), etag.to_owned(), entry.clone());
+        if self.0.broken == BrokenRule::NeverRecords && entry.claim.is_none() {
+            return Ok(WriteOutcome::Written(etag));
         }
         let verb = match &entry.claim {
             Some(_) => "replace",
             None => "publish",
         };
-        let write = move |world: &World| world.write(&name, Some(&tag), &entry);
+        let write = move |world: &World| world.write(&name, Some(&etag), &entry);
         self.0.ledger_request(verb, key, write).await
     }
 }
@@ -482,7 +492,7 @@ fn nothing_sent() -> Publication {
     Publication {
         topic: TOPIC.to_owned(),
         message_id: "none".to_owned(),
-        at: crate::support::now(),
+        accepted_at: crate::support::now(),
         archive: None,
     }
 }

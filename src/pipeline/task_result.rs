@@ -1,4 +1,4 @@
-//! What the completion report of an S3 Batch Operations job says of a task's findings.
+//! The result of an S3 Batch Operations task: what the job's completion report says of its findings.
 
 use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
@@ -7,17 +7,17 @@ use crate::{
     rules::{Finding, Level},
 };
 
-/// Most findings that are named.
-const NAMED: usize = 20;
+/// Most findings that a result lists.
+const LISTED_FINDINGS: usize = 20;
 
-/// How many findings there are, and the gravest of them in words.
+/// How many findings a task has, and those of the highest level in words.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct TaskResult {
     count: u64,
-    gravest: BTreeSet<(Reverse<Level>, String)>,
+    highest: BTreeSet<(Reverse<Level>, String)>,
 }
 
-impl Told {
+impl TaskResult {
     pub(super) fn add(&mut self, finding: &Finding) {
         self.count += 1;
         let record = &finding.record;
@@ -28,37 +28,37 @@ impl Told {
             record.outcome(),
             clean(record.event_id().unwrap_or("without event id"), 64)
         );
-        self.keep((Reverse(finding.level()), words));
+        self.list((Reverse(finding.level()), words));
     }
 
     pub(super) fn extend(&mut self, other: &Self) {
         self.count += other.count;
-        for named in &other.gravest {
-            self.keep(named.clone());
+        for listed in &other.highest {
+            self.list(listed.clone());
         }
     }
 
-    fn keep(&mut self, named: (Reverse<Level>, String)) {
-        self.gravest.insert(named);
-        if self.gravest.len() > NAMED {
-            self.gravest.pop_last();
+    fn list(&mut self, listed: (Reverse<Level>, String)) {
+        self.highest.insert(listed);
+        if self.highest.len() > LISTED_FINDINGS {
+            self.highest.pop_last();
         }
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for TaskResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.count == 0 {
             return f.write_str("no findings");
         }
-        let named: Vec<&str> = self
-            .gravest
+        let listed: Vec<&str> = self
+            .highest
             .iter()
             .map(|(_, words)| words.as_str())
             .collect();
         let plural = if self.count == 1 { "" } else { "s" };
-        write!(f, "{} finding{plural}: {}", self.count, named.join(", "))?;
-        if self.count > named.len() as u64 {
+        write!(f, "{} finding{plural}: {}", self.count, listed.join(", "))?;
+        if self.count > listed.len() as u64 {
             f.write_str(", …")?;
         }
         Ok(())

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::{EnvelopeError, Happening, Mention, ObjectRef, text};
+use super::{EnvelopeError, ObjectEvent, ObjectEventKind, ObjectRef, text};
 
-pub(super) fn s3_mention(record: &Value) -> Result<Mention, EnvelopeError> {
+pub(super) fn from_s3_record(record: &Value) -> Result<ObjectEvent, EnvelopeError> {
     let incomplete = |part| EnvelopeError::Incomplete {
         shape: "S3 event",
         part,
@@ -22,23 +22,25 @@ pub(super) fn s3_mention(record: &Value) -> Result<Mention, EnvelopeError> {
         .ok_or_else(|| incomplete("s3.object.key"))?;
     let name = text(record, "eventName").ok_or_else(|| incomplete("eventName"))?;
     let name = name.strip_prefix("s3:").unwrap_or(name);
-    Ok(Mention {
+    Ok(ObjectEvent {
         object: ObjectRef {
             bucket: bucket.to_owned(),
             key,
             version_id: text(object, "versionId").map(str::to_owned),
         },
-        size: object.get("size").and_then(Value::as_u64),
-        created: time(record, "eventTime"),
-        happening: match name.split(':').next() {
-            Some("ObjectCreated") => Happening::Created,
-            Some("ObjectRemoved" | "LifecycleExpiration") => Happening::Removed(name.to_owned()),
-            _ => Happening::Other(name.to_owned()),
+        size_bytes: object.get("size").and_then(Value::as_u64),
+        created_at: time(record, "eventTime"),
+        kind: match name.split(':').next() {
+            Some("ObjectCreated") => ObjectEventKind::Created,
+            Some("ObjectRemoved" | "LifecycleExpiration") => {
+                ObjectEventKind::Removed(name.to_owned())
+            }
+            _ => ObjectEventKind::Other(name.to_owned()),
         },
     })
 }
 
-pub(super) fn event_bridge_mention(event: &Value) -> Result<Mention, EnvelopeError> {
+pub(super) fn from_event_bridge(event: &Value) -> Result<ObjectEvent, EnvelopeError> {
     let incomplete = |part| EnvelopeError::Incomplete {
         shape: "EventBridge event of S3",
         part,
@@ -53,23 +55,23 @@ pub(super) fn event_bridge_mention(event: &Value) -> Result<Mention, EnvelopeErr
         .ok_or_else(|| incomplete("detail.bucket.name"))?;
     let key = text(object, "key").ok_or_else(|| incomplete("detail.object.key"))?;
     let name = text(event, "detail-type").ok_or_else(|| incomplete("detail-type"))?;
-    Ok(Mention {
+    Ok(ObjectEvent {
         object: ObjectRef {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             version_id: text(object, "version-id").map(str::to_owned),
         },
-        size: object.get("size").and_then(Value::as_u64),
-        created: time(event, "time"),
-        happening: match name {
-            "Object Created" => Happening::Created,
-            "Object Deleted" => Happening::Removed(name.to_owned()),
-            _ => Happening::Other(name.to_owned()),
+        size_bytes: object.get("size").and_then(Value::as_u64),
+        created_at: time(event, "time"),
+        kind: match name {
+            "Object Created" => ObjectEventKind::Created,
+            "Object Deleted" => ObjectEventKind::Removed(name.to_owned()),
+            _ => ObjectEventKind::Other(name.to_owned()),
         },
     })
 }
 
-pub(super) fn task_mention(task: &Value) -> Result<Mention, EnvelopeError> {
+pub(super) fn from_batch_task(task: &Value) -> Result<ObjectEvent, EnvelopeError> {
     let incomplete = |part| EnvelopeError::Incomplete {
         shape: "S3 Batch task",
         part,
@@ -87,16 +89,16 @@ pub(super) fn task_mention(task: &Value) -> Result<Mention, EnvelopeError> {
     Ok(created(bucket, &key, text(task, "s3VersionId")))
 }
 
-pub(super) fn created(bucket: &str, key: &str, version_id: Option<&str>) -> Mention {
-    Mention {
+pub(super) fn created(bucket: &str, key: &str, version_id: Option<&str>) -> ObjectEvent {
+    ObjectEvent {
         object: ObjectRef {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             version_id: version_id.map(str::to_owned),
         },
-        size: None,
-        created: None,
-        happening: Happening::Created,
+        size_bytes: None,
+        created_at: None,
+        kind: ObjectEventKind::Created,
     }
 }
 

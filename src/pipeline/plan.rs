@@ -1,0 +1,188 @@
+//! Plan: which objects the deliveries ask for, each once, and which of them are skipped.
+
+use std::collections::HashMap;
+
+use crate::{
+    cloudtrail::{KeyKind, OtherKind, classify_key},
+    envelope::{Delivery, ObjectEvent, ObjectEventKind, ObjectRef},
+};
+
+/// The work that an envelope asks for.
+pub(super) struct Plan {
+    /// Each object once, however many deliveries name it.
+    pub(super) jobs: Vec<Job>,
+    /// For each delivery, which of the jobs it names.
+    pub(super) jobs_of_delivery: Vec<Vec<usize>>,
+}
+
+/// One object and what to do with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Job {
+    pub(super) object_event: ObjectEvent,
+    pub(super) batch_task: bool,
+    pub(super) action: Action,
+}
+
+/// What to do with an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Action {
+    /// Read it and look for findings.
+    Scan {
+        /// The account in its key; `None` where the key does not have the shape of a log file's, so
+        /// that the object may turn out to be something else.
+        file_account: Option<String>,
+    },
+    /// Do not fetch it.
+    Skip {
+        /// Why, as the report counts it.
+        reason: &'static str,
+        /// Whether the event says that a log file was removed, which only a lifecycle rule should do.
+        log_file_removed: bool,
+    },
+}
+
+/// Plans the work for `deliveries`.
+pub(super) fn plan(deliveries: &[Delivery]) -> Plan {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
+    let jobs_of_delivery = deliveries
+        .iter()
+        .map(|delivery| {
+            let mut named: Vec<usize> = delivery
+                .object_events
+                .iter()
+                .map(|object_event| {
+                    let created = object_event.kind == ObjectEventKind::Created;
+                    let identity = (object_event.object.clone(), created, delivery.batch_task);
+                    *numbers.entry(identity).or_insert_with(|| {
+                        jobs.push(Job {
+                            object_event: object_event.clone(),
+                            batch_task: delivery.batch_task,
+                            action: action(object_event),
+                        });
+                        jobs.len() - 1
+                    })
+                })
+                .collect();
+            named.sort_unstable();
+            named.dedup();
+            named
+        })
+        .collect();
+    Plan {
+        jobs,
+        jobs_of_delivery,
+    }
+}
+
+fn action(object_event: &ObjectEvent) -> Action {
+    let key_kind = classify_key(&object_event.object.key, object_event.size_bytes);
+    let is_log_file = matches!(key_kind, KeyKind::LogFile { .. });
+    let skip = |reason| Action::Skip {
+        reason,
+        log_file_removed: false,
+    };
+    match (&object_event.kind, key_kind) {
+        (ObjectEventKind::Removed(_), _) => Action::Skip {
+            reason: "removed",
+            log_file_removed: is_log_file,
+        },
+        (ObjectEventKind::Other(_), _) => skip("not a creation"),
+        (ObjectEventKind::Created, KeyKind::LogFile { account }) => Action::Scan {
+            file_account: Some(account),
+        },
+        (ObjectEventKind::Created, KeyKind::Unknown) => Action::Scan { file_account: None },
+        (ObjectEventKind::Created, KeyKind::Other(kind)) => skip(match kind {
+            OtherKind::Digest => "digest",
+            OtherKind::Insight => "insight",
+            OtherKind::Aggregated => "aggregated",
+            OtherKind::NetworkActivity => "network activity",
+            OtherKind::Marker => "marker",
+            OtherKind::OtherService => "another service's log",
+            OtherKind::OtherName => "not named like a log file",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG_FILE: &str = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/03/02/a.json.gz";
+
+    fn event(key: &str, kind: ObjectEventKind) -> ObjectEvent {
+        ObjectEvent {
+            object: ObjectRef {
+                bucket: "logs".to_owned(),
+                key: key.to_owned(),
+                version_id: None,
+            },
+            size_bytes: None,
+            created_at: None,
+            kind,
+        }
+    }
+
+    fn delivery(object_events: Vec<ObjectEvent>, batch_task: bool) -> Delivery {
+        Delivery {
+            object_events,
+            batch_task,
+            ..Delivery::default()
+        }
+    }
+
+    #[test]
+    fn the_event_and_the_key_decide_what_happens_to_an_object() {
+        let removed = || ObjectEventKind::Removed("ObjectRemoved:Delete".to_owned());
+        let restored = || ObjectEventKind::Other("ObjectRestore:Post".to_owned());
+        let scan = |account: Option<&str>| Action::Scan {
+            file_account: account.map(str::to_owned),
+        };
+        let skip = |reason, log_file_removed| Action::Skip {
+            reason,
+            log_file_removed,
+        };
+        for (key, kind, expected) in [
+            (
+                LOG_FILE,
+                ObjectEventKind::Created,
+                scan(Some("111122223333")),
+            ),
+            ("copy.json.gz", ObjectEventKind::Created, scan(None)),
+            (
+                "readme.txt",
+                ObjectEventKind::Created,
+                skip("not named like a log file", false),
+            ),
+            (LOG_FILE, removed(), skip("removed", true)),
+            ("readme.txt", removed(), skip("removed", false)),
+            (LOG_FILE, restored(), skip("not a creation", false)),
+        ] {
+            assert_eq!(
+                action(&event(key, kind.clone())),
+                expected,
+                "{key} {kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_named_by_several_deliveries_is_one_job() {
+        let created = || event(LOG_FILE, ObjectEventKind::Created);
+        let removed = event(
+            LOG_FILE,
+            ObjectEventKind::Removed("Object Deleted".to_owned()),
+        );
+        let plan = plan(&[
+            delivery(vec![created(), created(), removed], false),
+            delivery(vec![created()], false),
+            delivery(vec![created()], true),
+            delivery(Vec::new(), false),
+        ]);
+        assert_eq!(plan.jobs.len(), 3);
+        assert_eq!(
+            plan.jobs_of_delivery,
+            [vec![0, 1], vec![0], vec![2], vec![]]
+        );
+    }
+}

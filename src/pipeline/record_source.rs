@@ -1,0 +1,176 @@
+//! Record source: one job's records, read as a stream under the deadline and the caps.
+//!
+//! Today every job is an object that a [`LogStore`] holds.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::deadline::Deadline;
+use crate::{
+    cloudtrail::{Record, Scan, ScanError, Step},
+    envelope::ObjectRef,
+};
+
+/// Where objects are read: S3, or a folder.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogStore {
+    /// The body of an object.
+    type Body: LogBody;
+
+    /// Begins to read an object.
+    async fn open(&self, object: &ObjectRef) -> Result<Self::Body, StoreError>;
+}
+
+/// The body of an object, chunk by chunk.
+#[allow(
+    async_fn_in_trait,
+    reason = "used on one thread only, never as a trait object"
+)]
+pub trait LogBody {
+    /// Returns the next chunk; `None` at the end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// An object could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct StoreError {
+    /// What kind of problem it is.
+    pub kind: StoreErrorKind,
+    /// What the operator can do, where only the store knows; otherwise empty.
+    pub remedy: &'static str,
+    /// The cause.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// Kinds of problems with reading an object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StoreErrorKind {
+    /// The object, its version or its bucket does not exist.
+    #[error("it does not exist")]
+    Missing,
+    /// The function may not read the object.
+    #[error("reading it is not allowed")]
+    AccessDenied,
+    /// The function may not use the key that the object is encrypted with.
+    #[error("using its key is not allowed")]
+    KeyAccessDenied,
+    /// The function may not assume the role through which log files are read.
+    #[error("assuming the role is not allowed")]
+    RoleRefused,
+    /// Too many requests.
+    #[error("too many requests")]
+    Throttled,
+    /// Anything else, such as a broken connection.
+    #[error("the request failed")]
+    Other,
+}
+
+/// Why a record source ended before its end. The records before have been handed out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Scan(ScanError),
+    /// The object's key did not promise a log file, and it holds something else.
+    #[error(transparent)]
+    NotALogFile(ScanError),
+    #[error("reading took until the invocation's deadline")]
+    DeadlineExceeded,
+}
+
+/// The records of one object, as far as they are of interest to some rule.
+pub(super) struct RecordSource<'a, S: LogStore, C> {
+    store: &'a S,
+    object: &'a ObjectRef,
+    /// Whether the object's key has the shape of a log file's.
+    key_is_log_file: bool,
+    deadline: &'a Deadline<'a, C>,
+    scan: Scan,
+    /// `None` before the first record is asked for.
+    body: Option<S::Body>,
+    fetched_bytes: u64,
+}
+
+impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
+    pub(super) fn new(
+        store: &'a S,
+        object: &'a ObjectRef,
+        key_is_log_file: bool,
+        scan: Scan,
+        deadline: &'a Deadline<'a, C>,
+    ) -> Self {
+        Self {
+            store,
+            object,
+            key_is_log_file,
+            deadline,
+            scan,
+            body: None,
+            fetched_bytes: 0,
+        }
+    }
+
+    /// Returns the next record of interest; `None` at the end of a whole log file.
+    pub(super) async fn next(&mut self) -> Result<Option<Record>, ReadError> {
+        loop {
+            match self.scan.next_step() {
+                Ok(Step::Record(record)) => return Ok(Some(*record)),
+                Ok(Step::NeedInput) => match self.next_chunk().await? {
+                    Some(chunk) => {
+                        self.fetched_bytes += chunk.len() as u64;
+                        self.scan.feed(chunk);
+                    }
+                    None => self.scan.end_of_input(),
+                },
+                Ok(Step::Done) => return Ok(None),
+                Err(error) if self.may_be_something_else(&error) => {
+                    return Err(ReadError::NotALogFile(error));
+                }
+                Err(error) => return Err(ReadError::Scan(error)),
+            }
+        }
+    }
+
+    /// Bytes fetched so far.
+    pub(super) fn fetched_bytes(&self) -> u64 {
+        self.fetched_bytes
+    }
+
+    /// Bytes after inflating so far.
+    pub(super) fn expanded_bytes(&self) -> u64 {
+        self.scan.expanded_bytes()
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let body = if let Some(body) = &mut self.body {
+            body
+        } else {
+            let opened = self.deadline.while_reading(self.store.open(self.object));
+            let opened = opened.await.ok_or(ReadError::DeadlineExceeded)?;
+            self.body.insert(opened?)
+        };
+        let chunk = self.deadline.while_reading(body.chunk()).await;
+        Ok(chunk.ok_or(ReadError::DeadlineExceeded)??)
+    }
+
+    /// Whether an object whose key promised nothing is simply no log file.
+    fn may_be_something_else(&self, error: &ScanError) -> bool {
+        if self.key_is_log_file {
+            return false;
+        }
+        match error {
+            ScanError::Empty => true,
+            ScanError::NoRecords | ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => {
+                !self.scan.records_seen()
+            }
+            _ => false,
+        }
+    }
+}

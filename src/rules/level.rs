@@ -1,0 +1,59 @@
+//! Sigma's levels.
+
+use std::{fmt, str::FromStr};
+
+/// How much a rule matters, in Sigma's words and order.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// For the record: reads.
+    Informational,
+    /// Worth knowing.
+    Low,
+    /// Worth a look.
+    Medium,
+    /// Worth acting on today.
+    High,
+    /// Worth waking somebody.
+    Critical,
+}
+
+impl Level {
+    /// All levels, lowest first.
+    pub const ALL: [Self; 5] = [
+        Self::Informational,
+        Self::Low,
+        Self::Medium,
+        Self::High,
+        Self::Critical,
+    ];
+
+    /// Sigma's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| {
+                format!("`{text}` is not one of informational, low, medium, high, critical")
+            })
+    }
+}

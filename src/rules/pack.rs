@@ -1,0 +1,277 @@
+//! The pack: the bundled rules with the user's rules and filters, compiled to match records.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use include_dir::{Dir, include_dir};
+use jiff::{Timestamp, civil::Date};
+use rsigma_eval::{JsonEvent, evaluate_rule};
+
+use super::{
+    Match, Rule, RuleFile, RuleProblem,
+    check::{self, Document},
+};
+use crate::cloudtrail::{Record, Sources};
+
+static BUNDLED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");
+
+/// Compiled rules and filters. Clones share them.
+#[derive(Clone, Debug)]
+pub struct RulePack {
+    rules: Arc<[CompiledRule]>,
+    filters: Arc<[CompiledFilter]>,
+}
+
+/// A pack, and what the start-up log should say about it.
+#[derive(Debug)]
+pub struct LoadedRules {
+    /// The pack.
+    pub pack: RulePack,
+    /// The user's files that were left out, and why.
+    pub rejected: Vec<RuleProblem>,
+    /// One line for each of the user's rules and filters.
+    pub changes: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct CompiledRule {
+    pub(super) rule: Arc<Rule>,
+    pub(super) detection: rsigma_eval::CompiledRule,
+    /// The sources outside which the rule can't match, or why its text does not tell them.
+    pub(super) sources: Result<BTreeSet<String>, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct CompiledFilter {
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) file: String,
+    pub(super) reason: String,
+    pub(super) rule_ids: Vec<String>,
+    /// The last day on which the filter suppresses, in UTC.
+    pub(super) expires: Option<Date>,
+    pub(super) detection: rsigma_eval::CompiledRule,
+}
+
+impl RulePack {
+    /// Loads the bundled pack with the user's rules and filters. A user's rule with the id of a bundled
+    /// rule replaces it.
+    ///
+    /// A broken bundled rule is an error. A broken file of the user's is left out and listed in
+    /// `rejected`, so that a typing error does not silence the other rules.
+    pub fn load(user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
+        Self::load_over(&bundled_files(), user)
+    }
+
+    /// Does what [`RulePack::load`] does, with another set of bundled files.
+    pub fn load_over(bundled: &[RuleFile], user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
+        let mut loader = Loader {
+            rules: compile_bundled(bundled)?,
+            ..Loader::default()
+        };
+        let mut filters = Vec::new();
+        for file in user {
+            match check::read(file) {
+                Ok(Document::Rule(rule)) => loader.add_rule(file, *rule),
+                Ok(Document::Filter(filter)) => filters.push((file, *filter)),
+                Err(problem) => loader.rejected.push(problem),
+            }
+        }
+        // A filter may name a rule in any of the files.
+        for (file, filter) in filters {
+            loader.add_filter(file, filter);
+        }
+        Ok(loader.finish())
+    }
+
+    /// Returns the rules, highest level first.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().map(|compiled| &*compiled.rule)
+    }
+
+    /// Returns each rule with the sources that it can match. An error says why the rule's text does not
+    /// tell them.
+    pub fn rule_sources(&self) -> impl Iterator<Item = (&Rule, Result<Vec<&str>, &str>)> {
+        self.rules.iter().map(|compiled| {
+            let sources = compiled.sources.as_ref();
+            (
+                &*compiled.rule,
+                sources
+                    .map(|names| names.iter().map(String::as_str).collect())
+                    .map_err(String::as_str),
+            )
+        })
+    }
+
+    /// Returns every source that some rule can match; all of them if the text of a rule does not tell.
+    pub fn sources(&self) -> Sources {
+        let mut names = BTreeSet::new();
+        for compiled in self.rules.iter() {
+            match &compiled.sources {
+                Ok(sources) => names.extend(sources.iter().cloned()),
+                Err(_) => return Sources::All,
+            }
+        }
+        Sources::Only(names)
+    }
+
+    /// Matches a record against rules and filters; `None` if no rule matches. `now` decides which
+    /// filters have expired.
+    pub fn evaluate(&self, record: &Record, now: Timestamp) -> Option<Match> {
+        let event = JsonEvent::borrow(record.as_value());
+        let mut rules: Vec<Arc<Rule>> = self
+            .rules
+            .iter()
+            .filter(|compiled| evaluate_rule(&compiled.detection, &event).is_some())
+            .map(|compiled| Arc::clone(&compiled.rule))
+            .collect();
+        let level = rules.first()?.level;
+        let (mut filters, mut expired_filters) = (Vec::new(), Vec::new());
+        for filter in self.filters.iter() {
+            let concerns = |rule: &Arc<Rule>| filter.rule_ids.contains(&rule.id);
+            if !rules.iter().any(concerns) || evaluate_rule(&filter.detection, &event).is_none() {
+                continue;
+            }
+            if filter.has_expired(now) {
+                expired_filters.push(filter.id.clone());
+            } else {
+                rules.retain(|rule| !concerns(rule));
+                filters.push(filter.id.clone());
+            }
+        }
+        Some(Match {
+            level,
+            rules,
+            filters,
+            expired_filters,
+        })
+    }
+
+    /// Returns a description of each filter whose last day has passed.
+    pub fn expired_filters(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        self.filters
+            .iter()
+            .filter(move |filter| filter.has_expired(now))
+            .map(ToString::to_string)
+    }
+}
+
+/// The user's rules and filters on their way into a pack.
+#[derive(Default)]
+struct Loader {
+    rules: BTreeMap<String, CompiledRule>,
+    filters: Vec<CompiledFilter>,
+    rejected: Vec<RuleProblem>,
+    changes: Vec<String>,
+    /// The files of the user's rules, by rule id.
+    files: BTreeMap<String, String>,
+}
+
+impl Loader {
+    fn add_rule(&mut self, file: &RuleFile, compiled: CompiledRule) {
+        let id = compiled.rule.id.clone();
+        if let Some(other) = self.files.get(&id) {
+            self.rejected.push(check::same_id(file, other));
+            return;
+        }
+        self.files.insert(id.clone(), file.name.clone());
+        let added = format!("rule {id} `{}` of {}", compiled.rule.title, file.name);
+        self.changes.push(match self.rules.insert(id, compiled) {
+            Some(old) => format!("{added} replaces `{}`", old.rule.title),
+            None => format!("{added} added"),
+        });
+    }
+
+    fn add_filter(&mut self, file: &RuleFile, filter: CompiledFilter) {
+        let unknown = filter
+            .rule_ids
+            .iter()
+            .find(|id| !self.rules.contains_key(*id));
+        let same_id = self.filters.iter().find(|other| other.id == filter.id);
+        if let Some(id) = unknown {
+            self.rejected.push(check::unknown_rule(file, id));
+        } else if let Some(other) = same_id {
+            self.rejected.push(check::same_id(file, &other.file));
+        } else {
+            self.changes.push(filter.to_string());
+            self.filters.push(filter);
+        }
+    }
+
+    fn finish(self) -> LoadedRules {
+        let mut rules: Vec<CompiledRule> = self.rules.into_values().collect();
+        rules.sort_by(|a, b| {
+            (b.rule.level.cmp(&a.rule.level)).then_with(|| a.rule.id.cmp(&b.rule.id))
+        });
+        LoadedRules {
+            pack: RulePack {
+                rules: rules.into(),
+                filters: self.filters.into(),
+            },
+            rejected: self.rejected,
+            changes: self.changes,
+        }
+    }
+}
+
+fn compile_bundled(bundled: &[RuleFile]) -> Result<BTreeMap<String, CompiledRule>, RuleProblem> {
+    let mut rules: BTreeMap<String, CompiledRule> = BTreeMap::new();
+    for file in bundled {
+        let Document::Rule(compiled) = check::read(file)? else {
+            let problem = "a filter in the bundled pack";
+            return Err(check::problem(file, None, problem, "move it"));
+        };
+        let id = compiled.rule.id.clone();
+        if let Some(other) = rules.insert(id, *compiled) {
+            return Err(check::same_id(file, &other.rule.file));
+        }
+    }
+    Ok(rules)
+}
+
+impl CompiledFilter {
+    /// Returns whether the day in `expires`, in UTC, is over.
+    fn has_expired(&self, now: Timestamp) -> bool {
+        let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+        self.expires.is_some_and(|last_day| today > last_day)
+    }
+}
+
+impl fmt::Display for CompiledFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "filter {} `{}` of {} suppresses {}, because: {}",
+            self.id,
+            self.title,
+            self.file,
+            self.rule_ids.join(", "),
+            self.reason
+        )?;
+        match self.expires {
+            Some(date) => write!(f, " (until {date})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the embedded rules, without the tests and example filters beside them.
+fn bundled_files() -> Vec<RuleFile> {
+    BUNDLED
+        .files()
+        .filter(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|ending| ending == "yml")
+        })
+        .filter_map(|file| {
+            Some(RuleFile {
+                name: format!("rules/{}", file.path().display()),
+                text: file.contents_utf8()?.to_owned(),
+            })
+        })
+        .collect()
+}
