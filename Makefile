@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help test build package connect disconnect simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,8 @@ SEED ?= 0
 option = $(if $(findstring command line,$(origin $(1))),$(2) '$($(1))')
 CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKET=NAME)) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
 	$(call option,OWNER,--owner) $(if $(findstring command line,$(origin YES)),--yes)
+# The modules of tests/it that run the binary beside moto.
+PEER_TESTS := end_to_end:: wire::
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
 export SAM_CLI_TELEMETRY := 0
@@ -20,14 +22,31 @@ export SAM_CLI_TELEMETRY := 0
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: venv deploy-tools ## Everything that CI checks: format, lints, tests, template, rules, documents, spelling
+check: ## Quick checks after an edit: format, lints, and the tests that need no AWS peer
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features --lib -- -D warnings
-	cargo test --locked --all-targets
-	cargo test --locked --doc
+	cargo test --locked --lib --test it -- $(addprefix --skip ,$(PEER_TESTS))
+
+test: ## Everything that CI checks: `make check`, then the binary, template, rules, documents and spelling
+	@$(MAKE) --jobs=2 --output-sync=recurse check venv deploy-tools
+	@$(MAKE) --jobs=2 --output-sync=recurse test-binary test-deploy
+	@$(MAKE) lint
+
+# The real binary, with moto in AWS's place.
+test-binary: venv
+	cargo test --locked --bins --benches --examples
+	cargo test --locked --test it -- $(PEER_TESTS)
+
+# The templates and their scripts, with LocalStack in AWS's place.
+test-deploy: venv deploy-tools
+	cargo build --quiet --locked --bin billing-watch-function
 	$(BIN)/python -m pytest -q tests/deploy
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# What neither `check` nor a test looks at.
+lint: venv
+	cargo clippy --locked --no-default-features --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --bins --examples
+	cargo test --locked --doc
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
 	$(BIN)/typos
 
@@ -75,10 +94,10 @@ fuzz: ## Fuzz each target for SECONDS_EACH; needs nightly and cargo-fuzz
 mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants knows, and see it noticed; needs cargo-mutants and cargo-nextest
 	PROPTEST_CASES=100 $(MUTANTS) --output target/mutants-scan \
 		--file 'src/cloudtrail/{scan,probe,splitter,captured,inflate}.rs' \
-		-- --test it --max-fail 1:immediate -E 'test(/^(scan|bad_input)::/)'
+		-- --test it --max-fail 1:immediate -E 'test(/^(scan|scan_edges|bad_input|pipeline)::/)'
 	SCHEDULES=200 $(MUTANTS) --output target/mutants-pipeline \
 		--file 'src/ledger/*.rs' --file 'src/pipeline/*.rs' \
-		-- --test it --max-fail 1:immediate -E 'test(/^(ledger|claims|pipeline|deadline|simulation::nothing)/)'
+		-- --lib --test it --max-fail 1:immediate -E 'test(/^(ledger|claims|pipeline|deadline|simulation::nothing)/)'
 
 deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources

@@ -12,6 +12,9 @@ use serde_json::json;
 /// AWS's actions as the CloudTrail pages of the billing, account and organizations guides list them.
 const EVENTS: &str = include_str!("../tests/data/billing-events.tsv");
 
+/// Prose wraps at this column.
+const COLUMNS: usize = 100;
+
 fn main() -> std::io::Result<()> {
     std::io::stdout().write_all(reference().as_bytes())
 }
@@ -50,6 +53,9 @@ pub(crate) fn reference() -> String {
     let mut page = String::from(
         "<!-- Generated from rules/ by `make docs`; edit those files. -->\n\
          # Rules\n\n\
+         This page is for everyone who gets alerts or writes rules. It lists the bundled rules, \
+         the most\nsevere first. For each rule it says why the action matters, what to do now, \
+         and which known events\nof CloudTrail the rule matches.\n\n\
          | level | rule | file |\n| --- | --- | --- |\n",
     );
     for rule in pack.rules() {
@@ -93,10 +99,11 @@ fn events() -> Vec<Event> {
 
 fn required(page: &mut String, events: &[Event], rule_of: &BTreeMap<(&str, &str), &Rule>) {
     page.push_str(
-        "\n## The billing console's 32 classic events, and where each went\n\n\
-         AWS moves billing events to other sources. Each rule matches its action under every name \
-         and source\nthat is known; whether a source alerts is for `EVENT_SOURCES` to say.\n\n\
-         | event of billingconsole.amazonaws.com | level | rule | where it went |\n\
+        "\n## The 32 original events of the billing console, and what replaced them\n\n\
+         AWS moves billing events to other event sources. Each rule matches its action under \
+         every known\nname and source. `EVENT_SOURCES` decides which sources alert. \"The 2026 \
+         page\" is AWS's list of\nbilling events in 2026.\n\n\
+         | event of billingconsole.amazonaws.com | level | rule | replaced by |\n\
          | --- | --- | --- | --- |\n",
     );
     for event in events.iter().filter(|event| event.required) {
@@ -109,7 +116,7 @@ fn required(page: &mut String, events: &[Event], rule_of: &BTreeMap<(&str, &str)
                 rule.map_or("", |rule| rule.level.as_str()),
                 rule.map_or("none", |rule| &rule.title),
                 if event.moved_to.is_empty() {
-                    "still there"
+                    "not replaced"
                 } else {
                     event.moved_to
                 }
@@ -123,18 +130,18 @@ fn section(page: &mut String, rule: &Rule, events: &[&Event]) {
     line(
         page,
         format_args!(
-            "Level {}, id `{}`, [{}](../{})\n",
+            "Level {}, id `{}`,\n[{}](../{})\n",
             rule.level, rule.id, rule.file, rule.file
         ),
     );
-    line(page, format_args!("{}\n", rule.description));
-    page.push_str("What to do now:\n\n");
+    prose(page, "", &rule.description);
+    page.push_str("\nWhat to do now:\n\n");
     for (index, step) in rule.response.iter().enumerate() {
-        line(page, format_args!("{}. {step}", index + 1));
+        prose(page, &format!("{}. ", index + 1), step);
     }
     page.push_str("\nKnown benign causes:\n\n");
     for cause in &rule.false_positives {
-        line(page, format_args!("- {cause}"));
+        prose(page, "- ", cause);
     }
     line(page, format_args!("\nATT&CK: {}\n", rule.tags.join(", ")));
     let mut by_source: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -143,8 +150,21 @@ fn section(page: &mut String, rule: &Rule, events: &[&Event]) {
         by_source.entry(event.source).or_default().push(name);
     }
     for (source, names) in by_source {
-        line(page, format_args!("- {source}: {}", names.join(", ")));
+        prose(page, "- ", &format!("{source}: {}", names.join(", ")));
     }
+}
+
+/// Adds a paragraph or an item of a list.
+fn prose(page: &mut String, bullet: &str, text: &str) {
+    let indent = " ".repeat(bullet.len());
+    let options = textwrap::Options::new(COLUMNS)
+        .initial_indent(bullet)
+        .subsequent_indent(&indent)
+        .break_words(false)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit)
+        .word_separator(textwrap::WordSeparator::AsciiSpace);
+    line(page, format_args!("{}", textwrap::fill(text, options)));
 }
 
 fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
