@@ -1,12 +1,13 @@
-"""The whole path on this machine: moto as S3, SNS and SQS, and the function under cargo lambda.
+"""Runs billing-watch on this machine: moto as S3, SNS and SQS, and the function under cargo lambda.
 
-`demo.py` runs it once and prints the alerts as a subscriber gets them. `demo.py --watch` keeps it
-running; `demo.py --invoke FILE` sends it an event. Everything listens on free loopback ports, and
-everything ends with this program, interrupted or not.
+`demo.py` runs it once and prints the alerts as a subscriber receives them. `demo.py --watch` keeps it running, and
+`demo.py --invoke FILE` sends it an event. Everything listens on free loopback ports. Everything ends with this program,
+even if it is killed.
 """
 
 import argparse
 import atexit
+import contextlib
 import gzip
 import json
 import os
@@ -19,32 +20,17 @@ import time
 
 import boto3
 
+from local_aws import free_port, moto
+from supervisor import supervised
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "examples/logs"
 STATE = ROOT / "target/watch.json"
 BUCKET = "example-trail-logs"
 PREFIX = "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/"
 FUNCTION = "billing-watch-function"
-# A function that can't start never answers.
+# cargo lambda waits without end for a function that cannot start.
 ANSWER_SECONDS = 60
-children = []
-
-
-def start(command, **options):
-    """Starts a child in a group of its own, to be ended with its own children."""
-    child = subprocess.Popen(command, start_new_session=True, **options)
-    children.append(child)
-    return child
-
-
-def stop_children():
-    for child in reversed(children):
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(child.pid, number)
-                child.wait(5)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
 
 
 def is_listening(port):
@@ -52,19 +38,8 @@ def is_listening(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def start_aws():
-    """moto with a bucket of log files, a topic, and a queue that subscribes to it."""
-    moto = start([sys.executable, str(ROOT / "scripts/moto_peer.py")],
-                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    endpoint = moto.stdout.readline().strip()
-    if not endpoint:
-        sys.exit("moto did not start; see the lines above")
+def fill_aws(endpoint):
+    """Creates a bucket with log files, a topic, and a queue that is subscribed to it. Returns `(topic, sqs, queue)`."""
     keys = {"endpoint_url": endpoint, "region_name": "us-east-1",
             "aws_access_key_id": "demo", "aws_secret_access_key": "demo"}
     s3, sns, sqs = (boto3.client(name, **keys) for name in ("s3", "sns", "sqs"))
@@ -76,40 +51,42 @@ def start_aws():
     queue = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    return endpoint, topic, sqs, queue
+    return topic, sqs, queue
 
 
-def start_function(endpoint, topic, log):
-    """The function under `cargo lambda watch`, built before, so that the first answer is quick."""
+@contextlib.contextmanager
+def function(endpoint, topic, log):
+    """Runs the function under `cargo lambda watch` and yields the port that accepts invocations."""
     print("building the function (the first time takes a few minutes) …", flush=True)
+    # Building it first makes the first invocation fast.
     subprocess.run(["cargo", "build", "--quiet", "--locked", "--bin", FUNCTION], cwd=ROOT, check=True)
     port = free_port()
     environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1",
                    "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "ALERT_TOPIC_ARN": topic}
-    child = start(["cargo", "lambda", "watch", "--bin", FUNCTION, "--ignore-changes",
-                   "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
-                  cwd=ROOT, env=environment, stdout=log, stderr=log)
-    for _ in range(600):
-        if is_listening(port):
-            return port
-        if child.poll() is not None:
-            break
-        time.sleep(0.1)
-    sys.exit(f"cargo lambda watch did not start; see {getattr(log, 'name', 'the lines above')}")
+    command = ["cargo", "lambda", "watch", "--bin", FUNCTION, "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+    with supervised(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as child:
+        for _ in range(600):
+            if is_listening(port) or child.poll() is not None:
+                break
+            time.sleep(0.1)
+        if not is_listening(port):
+            sys.exit(f"cargo lambda watch did not start; see {getattr(log, 'name', 'its output above')}")
+        yield port
 
 
 def invoke(port, event):
-    """The function's answer, as `cargo lambda invoke` prints it."""
+    """Returns the exit code and the output of `cargo lambda invoke`."""
     try:
         done = subprocess.run(["cargo", "lambda", "invoke", FUNCTION, "--data-file", str(event),
                                "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
                               cwd=ROOT, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
-        return 1, f"no answer in {ANSWER_SECONDS} s: the function's log tells why it could not start"
+        return 1, f"no answer within {ANSWER_SECONDS} s; the function's log says why the function did not start"
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
 def print_alerts(sqs, queue):
+    """Prints the messages in the queue and deletes them. Returns their number."""
     count = 0
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
@@ -121,19 +98,18 @@ def print_alerts(sqs, queue):
     return count
 
 
-def demo():
-    endpoint, topic, sqs, queue = start_aws()
+def demo(endpoint):
+    topic, sqs, queue = fill_aws(endpoint)
     (ROOT / "target").mkdir(exist_ok=True)
     log_path = ROOT / "target/demo.log"
-    with log_path.open("w") as log:
-        port = start_function(endpoint, topic, log)
-        alerts = 0
+    alerts = 0
+    with log_path.open("w") as log, function(endpoint, topic, log) as port:
         for path in sorted(LOGS.glob("*.json")):
             event = json.loads((ROOT / "events/s3-put.json").read_text())
             event["Records"][0]["s3"]["object"]["key"] = PREFIX + path.name + ".gz"
             event_path = ROOT / "target/demo-event.json"
             event_path.write_text(json.dumps(event))
-            print(f"invoking for {path.name}.gz", flush=True)
+            print(f"invoking the function for {path.name}.gz", flush=True)
             code, answer = invoke(port, event_path)
             if code:
                 sys.exit(f"the invocation failed: {answer}\nthe function's log is {log_path}")
@@ -145,44 +121,45 @@ def demo():
 
 
 def running_watch():
-    """The port of a `make watch` that runs, or nothing."""
+    """Returns the port of a running `make watch`, or nothing."""
     port = json.loads(STATE.read_text())["port"] if STATE.exists() else None
     return port if port and is_listening(port) else None
 
 
-def watch():
+def watch(endpoint):
     if running_watch():
-        sys.exit("`make watch` is running already in another terminal")
-    endpoint, topic, sqs, queue = start_aws()
-    port = start_function(endpoint, topic, None)
-    STATE.write_text(json.dumps({"port": port}))
-    atexit.register(lambda: STATE.unlink(missing_ok=True))
-    print("ready; in another terminal: make invoke EVENT=events/s3-put.json. Alerts appear here; Ctrl-C ends it.", flush=True)
-    while True:
-        print_alerts(sqs, queue)
-        time.sleep(1)
+        sys.exit("`make watch` is already running in another terminal")
+    topic, sqs, queue = fill_aws(endpoint)
+    with function(endpoint, topic, None) as port:
+        STATE.write_text(json.dumps({"port": port}))
+        atexit.register(lambda: STATE.unlink(missing_ok=True))
+        print("ready; in another terminal, run: make invoke EVENT=events/s3-put.json. Alerts appear here. Ctrl-C ends it.", flush=True)
+        while True:
+            print_alerts(sqs, queue)
+            time.sleep(1)
 
 
 def main():
-    arguments = argparse.ArgumentParser(description="billing-watch on this machine")
-    arguments.add_argument("--watch", action="store_true", help="keep it running")
-    arguments.add_argument("--invoke", metavar="FILE", help="send an event to a running --watch")
-    arguments = arguments.parse_args()
+    parser = argparse.ArgumentParser(description="Runs billing-watch on this machine.")
+    parser.add_argument("--watch", action="store_true", help="keep the function running")
+    parser.add_argument("--invoke", metavar="FILE", help="send an event to a running --watch")
+    arguments = parser.parse_args()
     if arguments.invoke:
         port = running_watch()
         if not port:
-            sys.exit("nothing to invoke: run `make watch` in another terminal first")
+            sys.exit("no function is running: run `make watch` in another terminal first")
         event = pathlib.Path(arguments.invoke).resolve()
         if not event.exists():
-            sys.exit(f"no file {arguments.invoke}; the samples are in events/")
+            sys.exit(f"there is no file {arguments.invoke}; the samples are in events/")
         code, answer = invoke(port, event)
         print(answer)
         sys.exit(code)
-    atexit.register(stop_children)
+    # These end the program by an exception, which closes moto and the function.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        watch() if arguments.watch else demo()
+        with moto() as endpoint:
+            watch(endpoint) if arguments.watch else demo(endpoint)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,4 +1,4 @@
-"""The Lambda Runtime API in a few lines, to measure the function as Lambda would start and feed it."""
+"""A minimal Lambda Runtime API that starts the function and sends it events, for measurements and tests."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Lambda:
-    """One instance of the function; invocations go through `invoke`.
+    """One running instance of the function.
 
-    `timeout` is what the function hears of its deadline, in seconds; what it writes goes to `log`.
+    Each invocation has a deadline `timeout` seconds after it starts. The function's standard output goes to `log`.
     """
 
     def __init__(self, binary, variables, timeout=600, log=subprocess.DEVNULL):
         self.events = queue.Queue()
-        self.heard = queue.Queue()
+        self.replies = queue.Queue()
         self.asked = threading.Event()
         peer = self
 
@@ -49,13 +49,14 @@ class Lambda:
                 self.send_response(202)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                peer.heard.put((self.path.rsplit("/", 1)[-1], json.loads(body or b"null")))
+                peer.replies.put((self.path.rsplit("/", 1)[-1], json.loads(body or b"null")))
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        # A killed function resets its connections; that is no news.
+        # A killed function resets its connections. That is not an error.
         self.server.handle_error = lambda *_: None
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # `stop` waits for one poll interval.
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         environment = {
             "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:%d" % self.server.server_port,
             "AWS_LAMBDA_FUNCTION_NAME": "measured",
@@ -70,27 +71,27 @@ class Lambda:
         self.process = subprocess.Popen([binary], env=environment, stdout=log)
 
     def start_seconds(self):
-        """Seconds from exec to the first request for an event."""
+        """Returns the seconds from exec to the first request for an event."""
         if not self.asked.wait(30):
-            raise SystemExit("the function never asked for an event")
+            raise SystemExit("the function requested no event within 30 seconds")
         return self.first_request - self.started
 
     def invoke(self, event, timeout=600):
-        """`("response", report)` or `("error", error)`."""
+        """Sends an event; returns `("response", report)` or `("error", error)`."""
         self.events.put(event)
-        return self.heard.get(timeout=timeout)
+        return self.replies.get(timeout=timeout)
 
     def cpu_seconds(self):
-        """User and system time so far."""
+        """Returns the user and system time so far."""
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_bytes(self):
-        """Highest resident size so far."""
+        """Returns the highest resident size so far."""
         for line in open(f"/proc/{self.process.pid}/status"):
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-        raise SystemExit("no VmHWM")
+        raise SystemExit("/proc/PID/status has no VmHWM")
 
     def stop(self):
         self.process.kill()

@@ -1,13 +1,12 @@
-"""Measures the release binary: start, memory, and CPU of small deliveries. Run by `make measure`.
+"""Measures the release binary: start-up time, memory and CPU. `make measure` runs it.
 
-Each figure is a median or a peak of this run; docs/performance.md quotes them.
+Each figure is a mean, a median or a peak of this run. docs/performance.md quotes the figures.
 """
 
 import gzip
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 import zlib
@@ -15,8 +14,8 @@ import zlib
 import boto3
 
 from lambda_peer import Lambda
+from local_aws import moto
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEY = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_%s.json.gz"
 BUCKET = "measured-logs"
 LEDGER = "measured-ledger"
@@ -27,7 +26,7 @@ GIB = 1 << 30
 
 
 def record(number, source="s3.amazonaws.com", name="GetObject"):
-    """A record of CloudTrail's usual size and shape."""
+    """Returns a record of the usual size and shape."""
     return {
         "eventVersion": "1.08",
         "userIdentity": {
@@ -48,12 +47,12 @@ def record(number, source="s3.amazonaws.com", name="GetObject"):
 
 
 def big_file(hits, limit):
-    """`limit` bytes of log file, gzipped as it is made; every record a hit, or none."""
+    """Returns a gzipped log file of at most `limit` bytes, and its expanded size. Either all of its records match a rule, or none."""
     squeeze = zlib.compressobj(6, zlib.DEFLATED, 31)
     source, name = ("billingconsole.amazonaws.com", "SetContactAddress") if hits else ("s3.amazonaws.com", "GetObject")
     out, size, number = [squeeze.compress(b'{"Records":[')], 12, 0
     while size < limit:
-        # The hits are one actor's, as those of a runaway script are.
+        # One actor did everything, as with a runaway script.
         who = {"userIdentity": record(0)["userIdentity"]} if hits else {}
         records = [json.dumps({**record(number + i, source, name), **who}, separators=(",", ":")) for i in range(500)]
         number += 500
@@ -73,7 +72,7 @@ def event(name):
 
 
 def measure_ledger(binary, s3, variables):
-    """CPU and time of small files with one alert each, without the ledger and with it, and of files known to it."""
+    """Measures small files with one alert each: without the ledger, with it, and again when the ledger has their records."""
     s3.create_bucket(Bucket=LEDGER)
     billing = {"eventSource": "billingconsole.amazonaws.com", "eventName": "SetContactAddress"}
     for number in range(ALERTS):
@@ -101,10 +100,7 @@ def measure_ledger(binary, s3, variables):
         function.stop()
 
 
-def main(binary):
-    moto = subprocess.Popen([sys.executable, str(ROOT / "scripts/moto_peer.py")],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    endpoint = moto.stdout.readline().strip()
+def measure(binary, endpoint):
     keys = {"endpoint_url": endpoint, "region_name": "us-east-1",
             "aws_access_key_id": "test", "aws_secret_access_key": "test"}
     s3 = boto3.client("s3", **keys)
@@ -132,7 +128,7 @@ def main(binary):
         assert kind == "response" and answer["Scanned"] == 1, answer
     cpu = (function.cpu_seconds() - before) / DELIVERIES * 1000
     print(f"one small delivery             {cpu:.2f} ms CPU, mean of {DELIVERIES}")
-    print(f"resident after small ones      {function.peak_bytes() / 2**20:.1f} MiB peak")
+    print(f"after small deliveries          {function.peak_bytes() / 2**20:.1f} MiB peak")
     function.stop()
 
     measure_ledger(binary, s3, variables)
@@ -143,15 +139,14 @@ def main(binary):
         function = Lambda(binary, {**variables, "MAX_EXPANDED_BYTES": str(GIB)})
         kind, answer = function.invoke(event("big"), timeout=1200)
         assert kind == "response" and answer["ExpandedBytes"] == size, answer
-        what = "every record a hit" if hits else "no hit"
+        what = "every record matches" if hits else "no record matches"
         print(f"{size >> 20} MiB, {what:<20} {function.peak_bytes() / 2**20:.1f} MiB peak, "
               f"{function.cpu_seconds():.1f} s CPU, {len(body) / 2**20:.0f} MiB fetched, "
-              f"{answer['Published']} findings in {answer['Alerts']} alerts")
+              f"{answer['Published']} findings in {answer['Messages']} messages")
         function.stop()
         s3.delete_object(Bucket=BUCKET, Key=KEY % "big")
-    moto.stdin.close()
-    moto.wait()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with moto() as address:
+        measure(sys.argv[1], address)

@@ -1,7 +1,7 @@
 """moto as S3, SNS and SQS on a free loopback port, for tests, the demo and measurements.
 
-Prints its address on a line of its own, and ends when its standard input does: whoever started it
-can't leave it behind, not even when killed.
+Prints its address on one line. Ends when its standard input closes, so it also ends when the program that started it is
+killed.
 """
 
 import logging

@@ -301,3 +301,64 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where it can't go on")]
+
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    const REPLAY_BYTES: usize = 100;
+
+    /// A scan whose probe keeps at most [`REPLAY_BYTES`].
+    fn scan() -> Scan {
+        let limits = ScanLimits {
+            replay_bytes: REPLAY_BYTES,
+            ..ScanLimits::default()
+        };
+        Scan::new(Arc::new(Sources::only(["a.amazonaws.com"])), limits)
+    }
+
+    /// The bytes that the probe keeps after each chunk; `None` once the splitter has taken over.
+    fn kept_bytes(scan: &mut Scan, chunks: &[Vec<u8>]) -> Vec<Option<usize>> {
+        let mut all = Vec::new();
+        for chunk in chunks {
+            scan.feed(chunk.clone().into());
+            assert!(matches!(scan.next_step(), Ok(Step::NeedInput)));
+            all.push(match &scan.reader {
+                Reader::Probe { kept_bytes, .. } => Some(*kept_bytes),
+                Reader::Splitter { .. } => None,
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn the_splitter_takes_over_when_the_probe_would_keep_too_much() {
+        let record = |length: usize| format!(r#"{{"x":"{}"}},"#, "x".repeat(length)).into_bytes();
+        let head = br#"{"Records":["#.to_vec();
+        let chunks = [head, record(79), record(0), record(0)];
+        assert_eq!(
+            kept_bytes(&mut scan(), &chunks),
+            [Some(12), Some(100), None, None]
+        );
+    }
+
+    #[test]
+    fn the_splitter_takes_over_when_chunks_that_inflate_to_nothing_pile_up() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(b"").unwrap();
+        let empty_member = encoder.finish().unwrap();
+        assert_eq!(empty_member.len(), 20);
+        let chunks = vec![empty_member; 6];
+        let kept = kept_bytes(&mut scan(), &chunks);
+        assert_eq!(
+            kept,
+            [Some(20), Some(40), Some(60), Some(80), Some(100), None]
+        );
+    }
+}

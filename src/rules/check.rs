@@ -1,15 +1,14 @@
 //! Reads one rule file. Refuses a rule that would silently match nothing or everything.
 
-use jiff::civil::Date;
 use rsigma_eval::compile_rule;
 use rsigma_parser::{
-    ConditionExpr, FilterRule, FilterRuleTarget, Level as SigmaLevel, LintRule, LogSource,
-    Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
+    Level as SigmaLevel, LintRule, LogSource, Severity, SigmaRule, lint_yaml_str, parse_sigma_yaml,
 };
 
 use super::{
     Level, Rule, RuleFile, RuleProblem,
-    detections::{check_detections, needs_a_match},
+    detections::check_detections,
+    filter,
     pack::{CompiledFilter, CompiledRule},
     sources,
 };
@@ -43,7 +42,7 @@ pub(super) fn read(file: &RuleFile) -> Result<Document, RuleProblem> {
             read_rule(file, &rule).map(|rule| Document::Rule(Box::new(rule)))
         }
         (None, Some(filter)) if filters.is_empty() => {
-            read_filter(file, filter).map(|filter| Document::Filter(Box::new(filter)))
+            filter::read_filter(file, filter).map(|filter| Document::Filter(Box::new(filter)))
         }
         (None, None) => Err(refuse(
             "no Sigma document in it".to_owned(),
@@ -145,21 +144,7 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<CompiledRule, RuleProb
     check_logsource(file, Some(&rule.logsource))?;
     check_detections(file, &rule.detection)?;
     check_lints(file)?;
-    let level = match rule.level {
-        Some(SigmaLevel::Informational) => Level::Informational,
-        Some(SigmaLevel::Low) => Level::Low,
-        Some(SigmaLevel::Medium) => Level::Medium,
-        Some(SigmaLevel::High) => Level::High,
-        Some(SigmaLevel::Critical) => Level::Critical,
-        None => {
-            return Err(refuse_near(
-                file,
-                "level",
-                "the rule has no level",
-                "add level: informational, low, medium, high or critical",
-            ));
-        }
-    };
+    let level = level(file, rule.level)?;
     let response = rule
         .custom_attributes
         .get("response")
@@ -192,104 +177,25 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<CompiledRule, RuleProb
     })
 }
 
-fn read_filter(file: &RuleFile, filter: FilterRule) -> Result<CompiledFilter, RuleProblem> {
-    let id = checked_id(file, filter.id.as_deref())?;
-    check_logsource(file, filter.logsource.as_ref())?;
-    let reason = filter.description.as_deref().map(one_line);
-    let reason = reason.filter(|reason| !reason.is_empty()).ok_or_else(|| {
-        refuse_near(
-            file,
-            "description",
-            "a filter without a reason",
-            "say in its description why these records need no alert",
-        )
-    })?;
-    let FilterRuleTarget::Specific(mut rule_ids) = filter.rules else {
-        return Err(refuse_near(
-            file,
-            "rules",
-            "a filter that does not name its rules would silence every rule",
-            "list the ids of the rules under `rules`",
-        ));
-    };
-    for id in &mut rule_ids {
-        id.make_ascii_lowercase();
-    }
-    let expires = filter
-        .custom_attributes
-        .get("expires")
-        .map(|date| {
-            date.as_str()
-                .and_then(|date| date.parse::<Date>().ok())
-                .ok_or_else(|| {
-                    refuse_near(
-                        file,
-                        "expires",
-                        "`expires` is not a date",
-                        "write it as YYYY-MM-DD; the filter works through that day, in UTC",
-                    )
-                })
-        })
-        .transpose()?;
-    let mut detection = filter.detection;
-    let inner = match &detection.conditions[..] {
-        [ConditionExpr::Not(inner)] => (**inner).clone(),
-        _ => {
+fn level(file: &RuleFile, level: Option<SigmaLevel>) -> Result<Level, RuleProblem> {
+    Ok(match level {
+        Some(SigmaLevel::Informational) => Level::Informational,
+        Some(SigmaLevel::Low) => Level::Low,
+        Some(SigmaLevel::Medium) => Level::Medium,
+        Some(SigmaLevel::High) => Level::High,
+        Some(SigmaLevel::Critical) => Level::Critical,
+        None => {
             return Err(refuse_near(
                 file,
-                "condition",
-                "a filter's condition must read `not <selection>`",
-                "put what needs no alert into one selection and negate it",
+                "level",
+                "the rule has no level",
+                "add level: informational, low, medium, high or critical",
             ));
         }
-    };
-    if !needs_a_match(&inner) {
-        return Err(refuse_near(
-            file,
-            "condition",
-            "the filter would suppress whatever its selections do not match",
-            "negate one selection of what needs no alert, and nothing inside it",
-        ));
-    }
-    detection.conditions = vec![inner];
-    check_detections(file, &detection)?;
-    check_lints(file)?;
-    let as_rule = SigmaRule {
-        title: filter.title.clone(),
-        logsource: LogSource::default(),
-        detection,
-        sigma_version: filter.sigma_version,
-        id: Some(id.clone()),
-        name: None,
-        related: Vec::new(),
-        taxonomy: None,
-        status: None,
-        description: None,
-        license: None,
-        author: None,
-        references: Vec::new(),
-        date: None,
-        modified: None,
-        fields: Vec::new(),
-        falsepositives: Vec::new(),
-        level: None,
-        tags: Vec::new(),
-        scope: Vec::new(),
-        custom_attributes: std::collections::HashMap::default(),
-    };
-    Ok(CompiledFilter {
-        id,
-        title: one_line(&filter.title),
-        file: file.name.clone(),
-        reason,
-        rule_ids,
-        expires,
-        detection: compile_rule(&as_rule)
-            .map_err(|error| uncompilable(file, &error.to_string()))?,
     })
 }
 
-fn uncompilable(file: &RuleFile, error: &str) -> RuleProblem {
+pub(super) fn uncompilable(file: &RuleFile, error: &str) -> RuleProblem {
     refuse_near(
         file,
         "detection",
@@ -298,7 +204,7 @@ fn uncompilable(file: &RuleFile, error: &str) -> RuleProblem {
     )
 }
 
-fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> {
+pub(super) fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> {
     let is_uuid = |id: &&str| {
         let groups: Vec<usize> = id.split('-').map(str::len).collect();
         groups == [8, 4, 4, 4, 12]
@@ -317,7 +223,10 @@ fn checked_id(file: &RuleFile, id: Option<&str>) -> Result<String, RuleProblem> 
 }
 
 /// The evaluator ignores `logsource`, so a rule for other logs would be matched against CloudTrail's.
-fn check_logsource(file: &RuleFile, logsource: Option<&LogSource>) -> Result<(), RuleProblem> {
+pub(super) fn check_logsource(
+    file: &RuleFile,
+    logsource: Option<&LogSource>,
+) -> Result<(), RuleProblem> {
     let Some(logsource) = logsource else {
         return Ok(());
     };
@@ -340,7 +249,7 @@ fn check_logsource(file: &RuleFile, logsource: Option<&LogSource>) -> Result<(),
     ))
 }
 
-fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {
+pub(super) fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {
     lint_yaml_str(&file.text)
         .into_iter()
         // A filter's selection may have any name; its condition is checked by itself.
@@ -358,6 +267,6 @@ fn check_lints(file: &RuleFile) -> Result<(), RuleProblem> {
 }
 
 /// Folded YAML text as one line, for it is wrapped anew wherever it is shown.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

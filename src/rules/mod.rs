@@ -5,6 +5,7 @@
 
 mod check;
 mod detections;
+mod filter;
 mod level;
 mod pack;
 mod sources;

@@ -1,4 +1,4 @@
-"""What CloudWatch would say of the template's alarms, given metrics: the part of its rules that they use.
+"""Evaluates the template's alarms on given metrics, by the subset of CloudWatch's rules that these alarms use.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html
 """
@@ -16,7 +16,7 @@ STATISTICS = {"Sum": sum, "Maximum": max, "Minimum": min, "Average": lambda valu
 
 
 class Metrics:
-    """Values by metric and time, as CloudWatch keeps them."""
+    """Values by metric and time, as in CloudWatch."""
 
     def __init__(self):
         self.values = {}
@@ -26,7 +26,7 @@ class Metrics:
         series.extend((second, value) for value in values)
 
     def put_line(self, line, second):
-        """Everything that a line in the embedded metric format tells."""
+        """Adds every metric of a line in CloudWatch's embedded metric format."""
         for definition in line["_aws"]["CloudWatchMetrics"]:
             for names in definition["Dimensions"]:
                 dimensions = {name: line[name] for name in names}
@@ -47,7 +47,7 @@ def statistic(alarm, values):
 
 
 def state(alarm, metrics, now):
-    """`ALARM` or `OK` at second `now`: every one of the last periods breaches, or not every one."""
+    """Returns the state at second `now`: `ALARM` if enough of the last periods breach the threshold, else `OK`."""
     series = metrics.series(alarm)
     breaches = []
     for number in range(alarm["EvaluationPeriods"]):

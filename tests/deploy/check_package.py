@@ -1,4 +1,4 @@
-"""What `sam build` made: under AWS's own Runtime Interface Emulator, and deployed by `sam deploy`. Run by `make package`."""
+"""Runs the result of `sam build` under AWS's Runtime Interface Emulator, and deploys it with `sam deploy`. `make package` runs it."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import urllib.request
 import boto3
 
 from deployed import connect
+from local_aws import free_port
 from stack import ACCOUNT, LOG_KEY, REGION, ROOT, closure, log_file, subscribe_queue, until
-from localstack_peer import free_port
 
 BUILT = ROOT / ".aws-sam/build/Function/bootstrap"
 CREDENTIALS = {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "test"}
@@ -21,7 +21,8 @@ def client(service, endpoint):
     return boto3.client(service, endpoint_url=endpoint, region_name=REGION, aws_access_key_id=ACCOUNT, aws_secret_access_key="test")
 
 
-def hearing_queue(endpoint, topic):
+def subscriber(endpoint, topic):
+    """Subscribes a queue to the topic. Returns a function that receives the queue's messages."""
     sqs = client("sqs", endpoint)
     url = subscribe_queue(client("sns", endpoint), sqs, topic)
     return lambda: [json.loads(message["Body"]) for message in sqs.receive_message(QueueUrl=url).get("Messages", [])]
@@ -31,7 +32,7 @@ def test_the_bootstrap_runs_under_the_runtime_interface_emulator(moto):
     [emulator] = ROOT.glob(".venv-sam/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64")
     emulator.chmod(0o755)
     topic = client("sns", moto).create_topic(Name="alerts")["TopicArn"]
-    alerts = hearing_queue(moto, topic)
+    alerts = subscriber(moto, topic)
     s3, key = client("s3", moto), LOG_KEY % "Abcdefgh12345678"
     s3.create_bucket(Bucket="package-logs")
     s3.put_object(Bucket="package-logs", Key=key, Body=log_file(closure("event-1")))
@@ -53,7 +54,7 @@ def test_the_bootstrap_runs_under_the_runtime_interface_emulator(moto):
                 return None
 
         report = json.loads(until("an answer", answered))
-        assert (report["Scanned"], report["Alerts"]) == (1, 1), report
+        assert (report["Scanned"], report["Messages"]) == (1, 1), report
         [alert] = until("an alert", alerts)
         assert alert["Subject"] == "[CRITICAL] CloseAccount in 111122223333 by root"
     finally:
@@ -61,8 +62,8 @@ def test_the_bootstrap_runs_under_the_runtime_interface_emulator(moto):
         child.wait(10)
 
 
-def test_sam_deploy_leaves_a_stack_that_alerts(localstack):
-    """The README's commands from `sam deploy` on, with LocalStack in AWS's place."""
+def test_a_stack_deployed_with_sam_deploy_alerts(localstack):
+    """Runs the README's commands from `sam deploy` on, against LocalStack."""
     endpoint = localstack.address
     s3 = client("s3", endpoint)
     s3.create_bucket(Bucket="deploy-logs")
@@ -74,7 +75,7 @@ def test_sam_deploy_leaves_a_stack_that_alerts(localstack):
     assert connect(localstack, "deploy-logs").endswith(": connected\n")
     stacks = client("cloudformation", endpoint).describe_stacks(StackName="billing-watch")["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
-    alerts = hearing_queue(endpoint, outputs["AlertTopicArn"])
+    alerts = subscriber(endpoint, outputs["AlertTopicArn"])
     function = client("lambda", endpoint)
     answer = function.invoke(FunctionName=outputs["FunctionName"], Payload=json.dumps({"action": "self-test"}))
     assert "FunctionError" not in answer, answer["Payload"].read()

@@ -1,15 +1,15 @@
-"""Peers that the tests of the template talk to, all of them on loopback, and stacks deployed there."""
+"""Fixtures: LocalStack, moto, and stacks deployed into LocalStack. Everything listens on loopback."""
 
 import pathlib
-import subprocess
 import sys
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
+import local_aws
 from deployed import Deployed
-from stack import ROOT, LocalStack
+from stack import LocalStack
 
 
 @pytest.fixture(scope="session")
@@ -21,16 +21,14 @@ def localstack(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def moto():
-    """Where moto is."""
-    child = subprocess.Popen([ROOT / ".venv/bin/python", ROOT / "scripts/moto_peer.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield child.stdout.readline().strip()
-    child.stdin.close()
-    child.wait(10)
+    """The address of a running moto."""
+    with local_aws.moto() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def deployed(localstack):
-    """Gives the stack of a trigger, deployed when it is first asked for."""
+    """Returns a function that returns the stack of a trigger, and deploys the stack on the first call."""
     stacks = {}
 
     def get(trigger):

@@ -1,4 +1,4 @@
-"""A stack of one trigger as an operator leaves it: deployed, its bucket connected, its topics subscribed to."""
+"""A stack of one trigger after an operator has set it up: deployed, with its bucket connected and a queue subscribed to its alerts."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from stack import ACCOUNT, LOG_KEY, MANAGEMENT_ACCOUNT, ORGANIZATION, ROOT, Stac
 
 
 def connect(localstack, bucket, *options, account=ACCOUNT):
-    """What `make connect` runs, against LocalStack; gives what it prints."""
+    """Runs the command of `make connect` against LocalStack. Returns what it prints."""
     done = subprocess.run(
         [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket, "--yes", *options],
         env=localstack.environment(account),
@@ -16,7 +16,7 @@ def connect(localstack, bucket, *options, account=ACCOUNT):
 
 
 def notifying_topic(localstack, bucket):
-    """A topic that the bucket tells of every object, as it may be there before billing-watch."""
+    """Creates a topic and lets the bucket notify it of every object, as an account may have it before billing-watch is deployed."""
     topic = localstack.client("sns").create_topic(Name=f"{bucket}-topic")["TopicArn"]
     localstack.client("s3").put_bucket_notification_configuration(
         Bucket=bucket,
@@ -26,7 +26,7 @@ def notifying_topic(localstack, bucket):
 
 
 class Deployed:
-    """The stack, its bucket, and queues that hear its topics."""
+    """A stack of one trigger, its bucket, and a queue that receives its alerts."""
 
     def __init__(self, localstack, trigger):
         self.localstack, self.trigger = localstack, trigger
@@ -58,19 +58,19 @@ class Deployed:
         [alert] = until("an alert", lambda: self.stack.receive(self.alerts))
         return alert
 
-    def lose_alert_topic(self):
-        """Deletes the topic; gives what brings it back as it was."""
+    def delete_alert_topic(self):
+        """Deletes the alert topic. Returns a function that creates it again with the same attributes."""
         sns, arn = self.stack.client("sns"), self.stack.outputs["AlertTopicArn"]
         attributes = sns.get_topic_attributes(TopicArn=arn)["Attributes"]
         sns.delete_topic(TopicArn=arn)
 
-        def bring_back():
-            kept = {name: attributes[name] for name in ("Policy", "KmsMasterKeyId", "DisplayName")}
-            sns.create_topic(Name=arn.rsplit(":", 1)[1], Attributes=kept)
+        def restore():
+            same = {name: attributes[name] for name in ("Policy", "KmsMasterKeyId", "DisplayName")}
+            sns.create_topic(Name=arn.rsplit(":", 1)[1], Attributes=same)
             self.alerts = self.stack.subscribe_queue(arn)
 
-        return bring_back
+        return restore
 
     def metrics(self, name):
-        """The sum of a metric over everything that the function has done."""
+        """Returns the sum of a metric over all invocations of the function."""
         return sum(line[name] for line in self.localstack.metric_lines(self.stack.name))

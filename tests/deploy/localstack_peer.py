@@ -1,27 +1,21 @@
-"""LocalStack on a free loopback port, whose Lambda runs functions as processes of this machine.
+"""LocalStack on a free loopback port. Its Lambda runs each function as a process of this machine.
 
-Prints its address on a line of its own, and ends when its standard input does: whoever started it
-can't leave it behind, not even when killed. All its files are under a directory that ends with it.
-Each line that a function writes is appended to the file named by `FUNCTION_LOG`, each request that it makes to
-the one named by `CALL_LOG`.
+Prints its address on one line. Ends when its standard input closes, so it also ends when the program that started it is
+killed. It keeps its files in a temporary directory and deletes that at the end. It appends each line that a function
+writes to the file `FUNCTION_LOG`, and each request that a function makes to the file `CALL_LOG`.
 """
 
 import json
 import os
 import pathlib
 import signal
-import socket
 import sys
 import tempfile
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from local_aws import free_port
 
 
 def configure(root, port):
@@ -31,20 +25,23 @@ def configure(root, port):
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "LOCALSTACK_HOST": f"127.0.0.1:{port}",
         "OVERRIDE_IN_DOCKER": "0",
-        # Nothing but loopback: no telemetry, no certificate, no name server.
+        # Use no network but loopback: no telemetry, no certificate download, no DNS server.
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
         "DNS_ADDRESS": "0",
-        # Lambda's minutes between tries, in a test's time.
-        "LAMBDA_RETRY_BASE_DELAY": "1",
-        "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "1",
+        # CloudFormation otherwise waits five seconds for each function.
+        "LAMBDA_SYNCHRONOUS_CREATE": "1",
+        # Retry a failed event at once, where AWS waits a minute, and poll queues ten times a second.
+        "LAMBDA_RETRY_BASE_DELAY": "0",
+        "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.1",
+        "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.1",
         "SQS_ENDPOINT_STRATEGY": "path",
         "LS_LOG": os.environ.get("LS_LOG", "error"),
     })
 
 
 def run_functions_as_processes():
-    """LocalStack runs a function in a container; here it is a process under a Runtime API."""
+    """Replaces LocalStack's containers by processes, each with a Runtime API of its own."""
     from lambda_peer import Lambda
     from localstack.services.lambda_.invocation import runtime_executor
     from localstack.services.lambda_.invocation.lambda_models import InvocationResult
@@ -89,19 +86,34 @@ def run_functions_as_processes():
             if function_version.config.code:
                 function_version.config.code.destroy_cached()
 
-    # Before anything that asks for it is imported.
+    # Replace it before a module that uses it is imported.
     runtime_executor.get_runtime_executor = lambda: ProcessExecutor
 
 
+def resolve_references_without_stack_inspection():
+    """Removes a guard against endless recursion, which inspects the stack at every reference and takes most of a deployment's time."""
+    from localstack.utils import functions
+
+    # Replace it before the module that uses it is imported.
+    functions.prevent_stack_overflow = lambda match_parameters=False: lambda function: function
+
+
+def leave_alarms_unevaluated():
+    """Stops LocalStack from evaluating alarms, which alarms.py does, and from sending `silence` to the alert topic during a test."""
+    from localstack.services.cloudwatch import alarm_scheduler
+
+    alarm_scheduler.AlarmScheduler.schedule_metric_alarm = lambda scheduler, alarm_arn: None
+
+
 def keep_objects_under(root):
-    """S3's objects have a fixed place in LocalStack, which two of them at a time would share, and leave behind."""
+    """Moves S3's objects out of the fixed directory that every LocalStack uses and never deletes."""
     from localstack.services.s3 import provider
 
     provider.DEFAULT_S3_TMP_DIR = f"{root}/s3"
 
 
 def log_calls_of_functions():
-    """Notes what functions ask AWS for; they are known by the SDK that they are written with."""
+    """Logs the requests that functions make. Their User-Agent names the SDK for Rust, which nothing else here uses."""
     from localstack.aws import handlers
 
     def log(_, context, response):
@@ -126,6 +138,8 @@ def main():
         configure(root, port)
         keep_objects_under(root)
         run_functions_as_processes()
+        resolve_references_without_stack_inspection()
+        leave_alarms_unevaluated()
         log_calls_of_functions()
         from localstack.runtime import current
         from localstack.logging.setup import setup_logging_from_config
@@ -140,6 +154,8 @@ def main():
 
         threading.Thread(target=announce, daemon=True).start()
         runtime.run()
+    # Python takes three more seconds to free what LocalStack has loaded.
+    os._exit(0)
 
 
 if __name__ == "__main__":

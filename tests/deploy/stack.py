@@ -1,4 +1,4 @@
-"""The template as CloudFormation gets it, deployed into LocalStack, and what its parts can be asked."""
+"""Deploys the template into LocalStack in the form that CloudFormation receives, and queries the result."""
 
 import functools
 import gzip
@@ -17,7 +17,7 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target/debug/billing-watch-function"
 REGION = "us-east-1"
-# LocalStack keeps accounts apart by access keys that look like an account's id.
+# LocalStack takes an access key of 12 digits as the id of the caller's account.
 ACCOUNT = "999988887777"
 LOG_ACCOUNT = "444455556666"
 MANAGEMENT_ACCOUNT = "111111111111"
@@ -30,14 +30,14 @@ LOG_KEY = "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/" 
 
 
 class NoManagedPolicies:
-    """The template names none."""
+    """A loader of managed policies for SAM. The template uses none."""
 
     def load(self):
         return {}
 
 
 def transformed(path="template.yaml"):
-    """What CloudFormation makes of the template, its code uploaded as `sam deploy` does."""
+    """Returns the template after SAM's transform, with its code in a bucket as `sam deploy` uploads it."""
     template = yaml_parse((ROOT / path).read_text())
     if "Transform" not in template:
         return template
@@ -47,31 +47,31 @@ def transformed(path="template.yaml"):
 
 
 def until(what, probe, seconds=PATIENCE_SECONDS):
-    """The first truth that `probe` tells."""
+    """Calls `probe` until it returns a true value, and returns that value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := probe():
             return answer
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: nothing in {seconds} s")
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not there after {seconds} s")
 
 
 def environment(address, account=ACCOUNT):
-    """The variables with which a program of AWS's takes a local peer for AWS."""
+    """Returns environment variables that make AWS's SDKs and tools use a local peer."""
     return {**os.environ, "AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 def subscribe_queue(sns, sqs, topic_arn):
-    """A queue that hears what the topic says; gives its URL."""
-    url = sqs.create_queue(QueueName=f"hears-{topic_arn.rsplit(':', 1)[1]}")["QueueUrl"]
+    """Subscribes a new queue to the topic. Returns the queue's URL."""
+    url = sqs.create_queue(QueueName=f"subscribed-to-{topic_arn.rsplit(':', 1)[1]}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
     return url
 
 
 class LocalStack:
-    """A LocalStack of its own, and clients of any account."""
+    """A running LocalStack, with clients for any account."""
 
     def __init__(self, directory):
         self.function_log = pathlib.Path(directory) / "function.log"
@@ -88,7 +88,7 @@ class LocalStack:
                 self.address = line.strip()
                 break
         else:
-            raise AssertionError("LocalStack did not start; see the lines above")
+            raise AssertionError("LocalStack did not start; see its output above")
         self.client("s3").create_bucket(Bucket=CODE_BUCKET)
         code = io.BytesIO()
         with zipfile.ZipFile(code, "w") as archive:
@@ -101,7 +101,7 @@ class LocalStack:
                             aws_access_key_id=account, aws_secret_access_key="test")
 
     def environment(self, account=ACCOUNT):
-        """What makes a program of AWS's talk to this one."""
+        """Returns environment variables that make AWS's SDKs and tools use this LocalStack."""
         return environment(self.address, account)
 
     def stop(self):
@@ -109,7 +109,7 @@ class LocalStack:
         self.child.wait(30)
 
     def metric_lines(self, function_name):
-        """The lines of metrics that a function has written."""
+        """Returns the metric lines that a function has written."""
         lines = [json.loads(line) for line in self.function_log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if "_aws" in line and line["FunctionName"] == function_name]
 
@@ -120,7 +120,7 @@ class Stack:
     def __init__(self, localstack, name, parameters, path="template.yaml", account=ACCOUNT):
         self.localstack, self.name, self.account = localstack, name, account
         self.cloudformation = self.client("cloudformation")
-        # As `sam deploy` hands it over: a template in a bucket may be longer than one in a request.
+        # As `sam deploy` does, because a template in a bucket may be longer than one in the request.
         localstack.client("s3").put_object(Bucket=CODE_BUCKET, Key=name, Body=json.dumps(transformed(path)))
         self.cloudformation.create_stack(
             StackName=name,
@@ -129,7 +129,7 @@ class Stack:
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         stack = until(name, self.ended)
-        assert stack["StackStatus"] == "CREATE_COMPLETE", self.why()
+        assert stack["StackStatus"] == "CREATE_COMPLETE", self.failed_events()
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         pages = self.cloudformation.describe_stack_resources(StackName=name)["StackResources"]
         self.resources = {page["LogicalResourceId"]: page["PhysicalResourceId"] for page in pages if "PhysicalResourceId" in page}
@@ -141,12 +141,12 @@ class Stack:
         stack = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"][0]
         return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
 
-    def why(self):
+    def failed_events(self):
         events = self.cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
         return [event for event in events if "FAILED" in event["ResourceStatus"]]
 
     def cloudwatch(self, operation, **arguments):
-        """An answer of CloudWatch, asked by a boto3 of LocalStack's age: a newer one speaks a protocol that it does not know."""
+        """Calls CloudWatch with the boto3 of LocalStack's own environment, because this LocalStack does not support the protocol of newer ones."""
         program = "import boto3, json, sys; client = boto3.client('cloudwatch'); " \
             "print(json.dumps(getattr(client, sys.argv[1])(**json.loads(sys.argv[2])), default=str))"
         done = subprocess.run(
@@ -157,21 +157,21 @@ class Stack:
         return json.loads(done.stdout)
 
     def alarms(self):
-        """The alarms as CloudWatch has them, by what stands behind the stack's name."""
+        """Returns the stack's alarms by name, without the stack's name before it."""
         alarms = self.cloudwatch("describe_alarms", AlarmNamePrefix=f"{self.name}-", MaxRecords=100)["MetricAlarms"]
         return {alarm["AlarmName"].removeprefix(f"{self.name}-"): alarm for alarm in alarms}
 
     def subscribe_queue(self, topic_arn):
-        """A queue that hears what the topic says; gives its URL."""
+        """Subscribes a new queue to the topic. Returns the queue's URL."""
         return subscribe_queue(self.client("sns"), self.client("sqs"), topic_arn)
 
     def waiting(self, url):
-        """How many messages a queue holds, shown or not."""
+        """Returns the number of messages in a queue, visible or not."""
         attributes = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
     def receive(self, url):
-        """Everything in a queue, taken out of it."""
+        """Returns all messages of a queue and deletes them."""
         bodies = []
         while messages := self.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
@@ -180,7 +180,7 @@ class Stack:
         return bodies
 
     def invoke(self, payload):
-        """`(reply, whether it is an error)`."""
+        """Returns `(reply, whether it is an error)`."""
         answer = self.client("lambda").invoke(FunctionName=self.name, Payload=json.dumps(payload))
         return json.loads(answer["Payload"].read()), "FunctionError" in answer
 
@@ -190,7 +190,7 @@ def log_file(*records):
 
 
 def closure(event_id):
-    """A record of the root user closing the account, minutes ago."""
+    """Returns a record of the root user closing the account five minutes ago."""
     return {
         "eventVersion": "1.08", "userIdentity": {"type": "Root", "accountId": "111122223333", "arn": "arn:aws:iam::111122223333:root"},
         "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 300)),

@@ -1,4 +1,4 @@
-"""Every alarm fires for what it is about, and for nothing else: evaluated on the metrics of real invocations."""
+"""Every alarm fires in the situation that it is for and in no other, evaluated on the metrics of real invocations."""
 
 import datetime
 import json
@@ -9,31 +9,31 @@ import pytest
 from alarms import Metrics, state
 from stack import LOG_KEY, REGION, ROOT, Stack, closure, log_file, transformed
 
-# What the services publish, with the dimension that tells of one function, queue, topic or rule:
+# The metrics that AWS services publish, with the dimension that selects one function, queue, topic or rule:
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 # https://docs.aws.amazon.com/sns/latest/dg/sns-monitoring-using-cloudwatch.html
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
-OF_SERVICES = {
+AWS_METRICS = {
     "AWS/Lambda": ("FunctionName", {"Errors", "Throttles", "AsyncEventsDropped", "DestinationDeliveryFailures", "Invocations", "Duration", "ConcurrentExecutions"}),
     "AWS/SQS": ("QueueName", {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}),
     "AWS/SNS": ("TopicName", {"NumberOfNotificationsFailed", "NumberOfNotificationsFailedToRedriveToDlq"}),
     "AWS/Events": ("RuleName", {"InvocationsFailedToBeSentToDlq"}),
 }
 MINUTE = 60
-# A multiple of every period: CloudWatch's periods begin at full ones.
+# A multiple of every alarm's period, because CloudWatch aligns periods to multiples of their length.
 NOW = 1_800_000_000
 
 
 class Watched:
-    """A stack that watches the billing console alone, and what its invocations told CloudWatch."""
+    """A stack that watches only the billing console, and the metrics of its invocations."""
 
     def __init__(self, localstack):
         self.localstack = localstack
         self.s3 = localstack.client("s3")
         self.s3.create_bucket(Bucket="logs-alarms")
         self.s3.create_bucket(Bucket="rules-alarms")
-        # Rules are read once by an instance, so the broken one has a stack of its own.
+        # An instance reads rules only once. The test of a broken rule therefore deploys another stack.
         parameters = {"Trigger": "eventbridge-queue", "LogBucketName": "logs-alarms", "EventSources": "billingconsole.amazonaws.com"}
         self.stack = Stack(localstack, "watch-alarms", parameters)
         self.alarms = self.stack.alarms()
@@ -44,7 +44,7 @@ class Watched:
         return key
 
     def invoke(self, event, stack=None):
-        """What CloudWatch hears of one invocation five minutes ago."""
+        """Invokes the function. Returns the metrics that CloudWatch receives, as if a minute ago."""
         stack = stack or self.stack
         before = len(self.localstack.metric_lines(stack.name))
         _, failed = stack.invoke(event)
@@ -71,41 +71,41 @@ def watched(localstack):
     return Watched(localstack)
 
 
-def test_a_scanned_log_file_raises_nothing_even_if_it_alerts(watched):
+def test_a_scanned_log_file_raises_no_alarm_even_if_it_alerts(watched):
     event = s3_event(watched.put("Abcdefgh12345678", log_file(closure("event-1"))))
     assert firing(watched.alarms, watched.invoke(event)) == set()
 
 
-def test_a_broken_log_file_is_a_failed_object_and_an_error(watched):
+def test_a_broken_log_file_raises_failed_objects_and_function_errors(watched):
     event = s3_event(watched.put("Bcdefghi23456789", b"\x1f\x8bbroken"))
-    # Nothing else was scanned, so that there is silence, too.
+    # No log file was scanned, which also raises `silence`.
     assert firing(watched.alarms, watched.invoke(event)) == {"failed-objects", "function-errors", "silence"}
 
 
-def test_a_broken_log_file_from_the_queue_is_a_failed_object_and_no_error(watched):
+def test_a_broken_log_file_from_the_queue_raises_failed_objects_but_not_function_errors(watched):
     body = json.dumps(s3_event(LOG_KEY % "Bcdefghi23456789"))
     event = {"Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": body}]}
     assert firing(watched.alarms, watched.invoke(event)) == {"failed-objects", "silence"}
 
 
-def test_an_unknown_envelope_is_told_apart(watched):
+def test_an_unknown_envelope_raises_unknown_envelopes(watched):
     assert firing(watched.alarms, watched.invoke({"hello": "world"})) == {"unknown-envelopes", "function-errors", "silence"}
     event = {"Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": "hello"}]}
     assert firing(watched.alarms, watched.invoke(event)) == {"unknown-envelopes", "silence"}
 
 
-def test_a_finding_that_nobody_watches_is_told(watched):
+def test_a_finding_of_an_unwatched_source_raises_unwatched_findings(watched):
     moved = {**closure("event-2"), "eventSource": "payments.amazonaws.com", "eventName": "DeletePaymentInstrument"}
     event = s3_event(watched.put("Cdefghij34567890", log_file(moved)))
     assert firing(watched.alarms, watched.invoke(event)) == {"unwatched-findings"}
 
 
-def test_a_log_file_that_is_handled_late_is_told(watched):
+def test_late_handling_of_more_than_one_log_file_in_ten_raises_slow_handling(watched):
     key = watched.put("Defghijk45678901", log_file())
     late = watched.invoke(s3_event(key, time.time() - 901))
     assert firing(watched.alarms, late) == {"slow-handling"}
     assert firing(watched.alarms, watched.invoke(s3_event(key, time.time() - 800))) == set()
-    # One in ten may be late, not two in eleven.
+    # One late log file in ten is within the limit, two in eleven are not.
     delay = lambda *seconds: late.put("BillingWatch", "HandlingDelay", {"FunctionName": watched.stack.name}, NOW - 1 * MINUTE, *seconds)
     delay(*[1.0] * 9)
     assert firing(watched.alarms, late) == set()
@@ -113,46 +113,46 @@ def test_a_log_file_that_is_handled_late_is_told(watched):
     assert firing(watched.alarms, late) == {"slow-handling"}
 
 
-def test_a_broken_rule_is_told_by_every_invocation(watched):
+def test_a_broken_rule_raises_rejected_rules(watched):
     watched.s3.put_object(Bucket="rules-alarms", Key="own.yml", Body="title: no rule")
     watched.s3.put_object(Bucket="logs-alarms", Key="quiet.json.gz", Body=log_file())
     parameters = {"Trigger": "bucket", "LogBucketName": "logs-alarms", "RulesUri": "s3://rules-alarms/", "LogKeyPrefix": "", "SilenceHours": 0}
     stack = Stack(watched.localstack, "watch-rules", parameters)
     alarms = stack.alarms()
-    # Silence is off, and there is neither queue nor rule.
+    # `SilenceHours` is 0, and this trigger has neither a queue nor an EventBridge rule.
     assert set(watched.alarms) - set(alarms) == {"silence", "deliveries-late", "rule-loses-events"}
     assert firing(alarms, watched.invoke(s3_event("quiet.json.gz"), stack)) == {"rejected-rules"}
 
 
-def test_silence_is_hours_without_a_scanned_log_file_and_nothing_else(watched):
+def test_silence_is_raised_after_hours_without_a_scanned_log_file(watched):
     scanned = watched.invoke(s3_event(watched.put("Efghijkl56789012", log_file())))
     silent = lambda hours, metrics=scanned: "silence" in firing(watched.alarms, metrics, NOW + hours * 60 * MINUTE)
-    # It was scanned in the hour before NOW.
+    # The log file was scanned in the hour before NOW.
     assert [silent(hours) for hours in (0, 1, 2)] == [False, False, False]
     assert [silent(hours) for hours in (3, 4, 100)] == [True, True, True]
-    # Neither a self-test nor a skipped object breaks the silence; one log file does.
+    # A skipped object and a self-test do not count as scanned log files.
     skipped = watched.invoke(s3_event("AWSLogs/111122223333/Config/us-east-1/2026/3/2/x.json.gz"))
     assert silent(0, skipped)
     self_test = watched.invoke({"action": "self-test"})
     assert silent(0, self_test)
 
 
-def test_a_self_test_that_nobody_hears_is_an_error(watched):
+def test_a_self_test_without_subscribers_raises_function_errors(watched):
     assert "function-errors" in firing(watched.alarms, watched.invoke({"action": "self-test"}))
     watched.stack.subscribe_queue(watched.stack.outputs["AlertTopicArn"])
     assert "function-errors" not in firing(watched.alarms, watched.invoke({"action": "self-test"}))
 
 
-def test_each_alarm_on_a_service_s_own_metric_fires_at_its_threshold(watched, deployed):
+def test_each_alarm_on_a_metric_of_an_aws_service_fires_at_its_threshold(watched, deployed):
     alarms = {**watched.alarms, **deployed("topic-queue").stack.alarms()}
     thresholds = {
         "function-errors": (0, 1), "function-throttles": (0, 1), "events-dropped": (0, 1), "destination-failures": (0, 1),
         "undelivered-alerts": (0, 1), "rule-loses-events": (0, 1), "topic-loses-notifications": (0, 1),
-        "failed-queue-filled": (0, 1), "hopeless-queue-filled": (0, 1),
-        "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "hopeless-queue-old": (4 * 86400 - 1, 4 * 86400), "deliveries-late": (900, 901),
+        "failed-queue-filled": (0, 1), "redrive-dead-letter-queue-filled": (0, 1),
+        "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "redrive-dead-letter-queue-old": (4 * 86400 - 1, 4 * 86400), "deliveries-late": (900, 901),
     }
-    of_services = {name for name, alarm in alarms.items() if alarm["Namespace"] in OF_SERVICES}
-    assert of_services == set(thresholds)
+    on_aws_metrics = {name for name, alarm in alarms.items() if alarm["Namespace"] in AWS_METRICS}
+    assert on_aws_metrics == set(thresholds)
     for name, (quiet, loud) in thresholds.items():
         alarm = alarms[name]
         for value, expected in ((quiet, "OK"), (loud, "ALARM")):
@@ -160,11 +160,11 @@ def test_each_alarm_on_a_service_s_own_metric_fires_at_its_threshold(watched, de
             dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
             metrics.put(alarm["Namespace"], alarm["MetricName"], dimensions, NOW - 1 * MINUTE, value)
             assert state(alarm, metrics, NOW) == expected, (name, value)
-        # Nothing at all is no reason to call somebody, but for silence.
+        # Missing data raises no alarm. Only `silence`, which is not in this list, is different.
         assert state(alarm, Metrics(), NOW) == "OK", name
 
 
-def test_what_lies_in_the_failure_queue_is_counted_there(watched):
+def test_a_message_in_the_failure_queue_raises_failed_queue_filled(watched):
     url = watched.stack.outputs["FailedQueueUrl"]
     alarm = watched.alarms["failed-queue-filled"]
     [dimension] = alarm["Dimensions"]
@@ -179,7 +179,7 @@ def test_what_lies_in_the_failure_queue_is_counted_there(watched):
     sqs.purge_queue(QueueUrl=url)
 
 
-def test_every_alarm_and_every_graph_names_a_metric_that_there_is(watched, deployed):
+def test_every_alarm_and_every_graph_uses_an_existing_metric(watched, deployed):
     event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
     line_metrics = {name for _, name, _ in watched.invoke(event).values}
     for stack in (watched.stack, deployed("topic-queue").stack):
@@ -198,10 +198,10 @@ def test_every_alarm_and_every_graph_names_a_metric_that_there_is(watched, deplo
 
 
 def dashboard(stack):
-    """The dashboard's text as CloudFormation would write it: LocalStack leaves dashboards out."""
+    """Returns the dashboard's body with its references resolved here, because LocalStack creates no dashboards."""
     text = transformed()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     names = {"Function": stack.name, "AWS::Region": REGION}
-    names |= {f"{queue}.QueueName": stack.resources[queue].rsplit("/", 1)[1] for queue in ("FailedQueue", "HopelessQueue")}
+    names |= {f"{queue}.QueueName": stack.resources[queue].rsplit("/", 1)[1] for queue in ("FailedQueue", "RedriveDeadLetterQueue")}
     for name, value in names.items():
         text = text.replace(f"${{{name}}}", value)
     assert "${" not in text
@@ -213,13 +213,13 @@ def check_metric(namespace, name, dimensions, line_metrics, stack):
     if namespace == "BillingWatch":
         assert name in line_metrics and (dimension, value) == ("FunctionName", stack.name)
         return
-    expected, names = OF_SERVICES[namespace]
+    expected, names = AWS_METRICS[namespace]
     assert dimension == expected and name in names, (namespace, name)
     known = {stack.name, stack.outputs["AlertTopicArn"].rsplit(":", 1)[1], "logs-topic-queue-topic", *stack.resources.values()}
     assert value in known | {url.rsplit("/", 1)[-1] for url in stack.resources.values()}, value
 
 
-def test_alarms_reach_people_who_are_not_silenced_with_the_alerts(watched):
+def test_alarms_notify_the_alarm_topic_and_silence_also_the_alert_topic(watched):
     alarms, alerts = watched.stack.outputs["AlarmTopicArn"], watched.stack.outputs["AlertTopicArn"]
     for name, alarm in watched.alarms.items():
         expected = [alarms, alerts] if name == "silence" else [alarms]
@@ -227,7 +227,7 @@ def test_alarms_reach_people_who_are_not_silenced_with_the_alerts(watched):
         assert alarm["ActionsEnabled"]
 
 
-def test_the_operations_guide_says_what_to_do_about_every_alarm(watched, deployed):
-    guide = (ROOT / "docs/operations.md").read_text()
+def test_the_runbook_has_an_entry_for_every_alarm(watched, deployed):
+    runbook = (ROOT / "docs/runbook.md").read_text()
     for name in {**watched.alarms, **deployed("topic-queue").stack.alarms()}:
-        assert f"| `{name}` |" in guide, name
+        assert f"| `{name}` |" in runbook, name

@@ -1,4 +1,4 @@
-"""`make connect`: what a bucket's notifications are before and after, on moto."""
+"""`make connect`: a bucket's notifications before and after, on moto."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ class Bucket:
         return answer
 
     def connect(self, *options, target=QUEUE, answer=("--yes",), bucket=None):
-        """`(exit code, what was printed)`."""
+        """Runs connect.py. Returns `(exit code, output)`."""
         done = subprocess.run(
             [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket or self.name, "--target", target, *answer, *options],
             env=environment(self.address, "test"), stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -53,37 +53,36 @@ def queue(arn, identifier, events=("s3:ObjectCreated:*",), prefix=None, suffix=N
 
 
 def test_an_empty_bucket_gets_one_notification_and_only_once(bucket):
-    code, told = bucket.connect()
-    assert code == 0 and '+      "QueueArn": "%s"' % QUEUE in told, told
+    code, output = bucket.connect()
+    assert code == 0 and '+      "QueueArn": "%s"' % QUEUE in output, output
     [entry] = bucket.notifications()["QueueConfigurations"]
     assert entry["Events"] == ["s3:ObjectCreated:*"] and entry["QueueArn"] == QUEUE
     assert {rule["Name"].lower(): rule["Value"] for rule in entry["Filter"]["Key"]["FilterRules"]} == {"prefix": "AWSLogs/", "suffix": ".json.gz"}
     before = bucket.notifications()
-    code, told = bucket.connect()
-    assert code == 0 and "nothing to do" in told and bucket.notifications() == before
+    code, output = bucket.connect()
+    assert code == 0 and "nothing to do" in output and bucket.notifications() == before
 
 
-def test_what_was_there_stays_there(bucket):
+def test_other_notifications_are_kept(bucket):
     before = bucket.notify(
         QueueConfigurations=[queue(OTHER_QUEUE, "siem", prefix="AWSLogs/111122223333/Config/")],
         TopicConfigurations=[{"Id": "removals", "TopicArn": TOPIC, "Events": ["s3:ObjectRemoved:*"]}],
     )
-    # Config's prefix lies within AWSLogs/, and S3 tells only one of an object.
-    code, told = bucket.connect()
-    assert code == 1 and "siem" in told and "Nothing was changed" in told and bucket.notifications() == before
-    code, told = bucket.connect("--prefix", "AWSLogs/111122223333/CloudTrail/")
-    assert code == 0, told
+    # The prefix of AWS Config lies under AWSLogs/, and S3 allows only one notification per object and event.
+    code, output = bucket.connect()
+    assert code == 1 and "siem" in output and "Nothing was changed" in output and bucket.notifications() == before
+    code, output = bucket.connect("--prefix", "AWSLogs/111122223333/CloudTrail/")
+    assert code == 0, output
     after = bucket.notifications()
     assert [entry["Id"] for entry in after["QueueConfigurations"]] == ["siem", "billing-watch"]
     assert after["TopicConfigurations"] == before["TopicConfigurations"]
-    # And away again.
-    code, told = bucket.connect("--remove")
-    assert code == 0 and bucket.notifications() == before, told
+    code, output = bucket.connect("--remove")
+    assert code == 0 and bucket.notifications() == before, output
 
 
-def test_nothing_is_written_unless_somebody_agrees(bucket):
-    code, told = bucket.connect(answer=())
-    assert code == 1 and "+      " in told and "YES=1" in told
+def test_nothing_is_written_without_confirmation(bucket):
+    code, output = bucket.connect(answer=())
+    assert code == 1 and "+      " in output and "YES=1" in output
     assert "QueueConfigurations" not in bucket.notifications()
 
 
@@ -97,81 +96,81 @@ def test_nothing_is_written_unless_somebody_agrees(bucket):
     (queue(OTHER_QUEUE, "x", suffix=".gz"), True),
     (queue(OTHER_QUEUE, "x", suffix=".csv"), False),
 ])
-def test_an_overlap_is_explained_and_changes_nothing(bucket, existing, overlaps):
+def test_an_overlap_is_explained_and_nothing_is_changed(bucket, existing, overlaps):
     before = bucket.notify(QueueConfigurations=[existing])
-    code, told = bucket.connect()
-    assert (code == 1) == overlaps, told
+    code, output = bucket.connect()
+    assert (code == 1) == overlaps, output
     if overlaps:
-        assert OTHER_QUEUE in told and "`x`" in told and "Trigger=eventbridge" in told
+        assert OTHER_QUEUE in output and "`x`" in output and "Trigger=eventbridge" in output
         assert bucket.notifications() == before
 
 
-def test_a_topic_that_is_notified_already_is_the_way_to_go(bucket):
+def test_a_topic_that_the_bucket_already_notifies_is_proposed_as_the_trigger(bucket):
     bucket.notify(TopicConfigurations=[{"Id": "trail", "TopicArn": TOPIC, "Events": ["s3:ObjectCreated:*"]}])
-    code, told = bucket.connect()
-    assert code == 1 and f"Trigger=topic (or topic-queue) and NotificationTopicArn={TOPIC}" in told
+    code, output = bucket.connect()
+    assert code == 1 and f"Trigger=topic (or topic-queue) and NotificationTopicArn={TOPIC}" in output
 
 
-def test_a_wider_notification_of_the_same_target_is_enough(bucket):
+def test_a_wider_notification_of_the_same_target_is_sufficient(bucket):
     before = bucket.notify(QueueConfigurations=[queue(QUEUE, "by-hand")])
-    code, told = bucket.connect()
-    assert code == 0 and "nothing to do" in told and bucket.notifications() == before
+    code, output = bucket.connect()
+    assert code == 0 and "nothing to do" in output and bucket.notifications() == before
 
 
 def test_a_stack_that_changed_its_trigger_replaces_its_own_notification(bucket):
     bucket.connect()
-    code, told = bucket.connect(target=FUNCTION)
-    assert code == 0, told
+    code, output = bucket.connect(target=FUNCTION)
+    assert code == 0, output
     assert "QueueConfigurations" not in bucket.notifications()
     [entry] = bucket.notifications()["LambdaFunctionConfigurations"]
     assert entry["LambdaFunctionArn"] == FUNCTION
-    # To EventBridge: S3 would refuse to write a target that is gone with the old trigger.
-    code, told = bucket.connect(target="eventbridge")
-    assert "LambdaFunctionConfigurations" not in bucket.notifications(), told
+    # Connecting to EventBridge also removes the old notification, because S3 rejects a configuration with a deleted target.
+    code, output = bucket.connect(target="eventbridge")
+    assert "LambdaFunctionConfigurations" not in bucket.notifications(), output
 
 
-@pytest.mark.parametrize("stranger", [
+@pytest.mark.parametrize("foreign", [
     OTHER_QUEUE, QUEUE.replace("123456789012", "111122223333"), QUEUE.replace("deliveries", "other"),
 ])
 @pytest.mark.parametrize("options", [(), ("--remove",)])
-def test_a_stranger_s_notification_of_the_same_name_is_left_alone(bucket, stranger, options):
-    before = bucket.notify(QueueConfigurations=[queue(stranger, "billing-watch", prefix="elsewhere/")])
-    code, told = bucket.connect(*options)
-    assert code == 1 and stranger in told and "nothing was changed" in told and bucket.notifications() == before
+def test_a_foreign_notification_of_the_same_name_is_kept(bucket, foreign, options):
+    before = bucket.notify(QueueConfigurations=[queue(foreign, "billing-watch", prefix="elsewhere/")])
+    code, output = bucket.connect(*options)
+    assert code == 1 and foreign in output and "nothing was changed" in output and bucket.notifications() == before
 
 
-def test_eventbridge_is_turned_on_beside_anything(localstack):
-    """On LocalStack: moto forgets EventBridge where there is another notification."""
+def test_eventbridge_can_be_enabled_beside_any_notification(localstack):
+    """On LocalStack, because moto drops the EventBridge configuration if the bucket has another notification."""
     bucket = Bucket(localstack.address, "beside-anything")
     siem = OTHER_QUEUE.replace("123456789012", "000000000000")
     before = bucket.notify(QueueConfigurations=[queue(siem, "siem", prefix="config/")])
-    code, told = bucket.connect(target="eventbridge")
-    assert code == 0 and bucket.notifications() == {**before, "EventBridgeConfiguration": {}}, told
+    code, output = bucket.connect(target="eventbridge")
+    assert code == 0 and bucket.notifications() == {**before, "EventBridgeConfiguration": {}}, output
     assert "nothing to do" in bucket.connect(target="eventbridge")[1]
-    code, told = bucket.connect("--remove", target="eventbridge")
-    assert code == 1 and "others may listen" in told
+    code, output = bucket.connect("--remove", target="eventbridge")
+    assert code == 1 and "others may use its events" in output
     own = QUEUE.replace("123456789012", "000000000000")
-    code, told = bucket.connect(target=own)
-    assert code == 0 and "EventBridgeConfiguration" in bucket.notifications(), told
-    # A stack that went from its queue to EventBridge takes its old notification with it, now or on leaving.
+    code, output = bucket.connect(target=own)
+    assert code == 0 and "EventBridgeConfiguration" in bucket.notifications(), output
+    # A stack whose trigger changes from a queue to EventBridge removes its old notification when it connects or disconnects.
     for options in ((), ("--remove",)):
         bucket.notify(**before, EventBridgeConfiguration={})
         assert bucket.connect(target=own)[0] == 0
-        code, told = bucket.connect(*options, target="eventbridge")
-        assert code == 0 and bucket.notifications() == {**before, "EventBridgeConfiguration": {}}, told
+        code, output = bucket.connect(*options, target="eventbridge")
+        assert code == 0 and bucket.notifications() == {**before, "EventBridgeConfiguration": {}}, output
 
 
 @pytest.mark.parametrize("target, remedy", [("queue", "NotificationTarget"), ("arn:aws:s3:::bucket", "NotificationTarget")])
-def test_a_wrong_target_is_named_with_its_remedy(bucket, target, remedy):
-    code, told = bucket.connect(target=target)
-    assert code == 1 and target in told and remedy in told
+def test_an_invalid_target_is_reported_with_its_remedy(bucket, target, remedy):
+    code, output = bucket.connect(target=target)
+    assert code == 1 and target in output and remedy in output
 
 
-def test_errors_of_aws_come_with_a_remedy_and_without_a_traceback(bucket):
-    code, told = bucket.connect(bucket="no-such-bucket-anywhere")
-    assert code == 1 and "NoSuchBucket" in told and "the name alone" in told and "Traceback" not in told
-    code, told = bucket.connect(bucket="s3://logs/prefix")
-    assert code == 1 and "the name alone" in told and "Traceback" not in told
+def test_aws_errors_are_reported_with_a_remedy_and_without_a_traceback(bucket):
+    code, output = bucket.connect(bucket="no-such-bucket-anywhere")
+    assert code == 1 and "NoSuchBucket" in output and "the name only" in output and "Traceback" not in output
+    code, output = bucket.connect(bucket="s3://logs/prefix")
+    assert code == 1 and "the name only" in output and "Traceback" not in output
     done = subprocess.run(["make", "-s", "connect"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "BUCKET is missing: make connect BUCKET=NAME" in done.stderr
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Log files of another account: what that account must add, and what it makes possible."""
+"""Log files in another account: what that account must add, and that the log files then alert."""
 
 import json
 import shlex
@@ -19,8 +19,8 @@ def deploy(localstack, name, **parameters):
     return Stack(localstack, name, {"LogBucketName": f"{name}-logs", "LogBucketAccountId": LOG_ACCOUNT, **parameters})
 
 
-def deploy_as_told(localstack, stack):
-    """Runs what the output says, in the bucket's account."""
+def deploy_log_account(localstack, stack):
+    """Deploys the stack of the output `LogAccountCommand` in the bucket's account."""
     words = shlex.split(stack.outputs["LogAccountCommand"])
     option = lambda name: words[words.index(name) + 1]
     assert words[:2] == [".venv-sam/bin/sam", "deploy"] and option("--template-file") == "template-log-account.yaml"
@@ -29,18 +29,18 @@ def deploy_as_told(localstack, stack):
     return Stack(localstack, option("--stack-name"), parameters, option("--template-file"), LOG_ACCOUNT)
 
 
-def test_control_tower_s_topic_tells_and_a_role_reads(localstack):
-    """The organization's trail notifies a topic of the audit account; the bucket's policy may not change."""
+def test_control_tower_s_topic_notifies_and_a_role_reads_the_log_files(localstack):
+    """The organization's trail notifies a topic of the audit account. Nobody can change the bucket's policy."""
     topic = localstack.client("sns").create_topic(Name="aws-controltower-AllConfigNotifications")["TopicArn"]
     watch = deploy(localstack, "control-tower", Trigger="topic-queue", NotificationTopicArn=topic, LogReaderRoleArn=READER,
                    LogKeyArn=LOG_KEY_ARN, LogKeyPrefix="o-exampleorg1/AWSLogs/")
-    reader = deploy_as_told(localstack, watch)
+    reader = deploy_log_account(localstack, watch)
     assert reader.outputs["LogReaderRoleArn"] == READER
     alerts = watch.subscribe_queue(watch.outputs["AlertTopicArn"])
 
     assert json.loads(watch.outputs["KeyPolicyStatement"])["Principal"] == {"AWS": READER}
 
-    # The role of the function may assume the reader and read nothing itself; the reader trusts it, and reads the trail's files alone.
+    # The function's role can assume the reader role and can read no log file itself. The reader role can read only the trail's log files.
     assert allows(role_policy(watch), "sts:AssumeRole", READER)
     for key in ("o-exampleorg1/AWSLogs/x", "x"):
         assert not allows(role_policy(watch), "s3:GetObject", f"arn:aws:s3:::control-tower-logs/{key}")
@@ -69,14 +69,14 @@ def test_control_tower_s_topic_tells_and_a_role_reads(localstack):
     assert [call["parameters"]["RoleArn"] for call in calls if call["operation"] == "AssumeRole"] == [READER]
 
 
-def test_eventbridge_passes_events_on_from_the_other_account(localstack):
+def test_eventbridge_forwards_events_from_the_other_account(localstack):
     watch = deploy(localstack, "far-events", Trigger="eventbridge")
-    sender = deploy_as_told(localstack, watch)
+    sender = deploy_log_account(localstack, watch)
     assert "LogReaderRoleArn" not in sender.outputs
     alerts = watch.subscribe_queue(watch.outputs["AlertTopicArn"])
     assert connect(localstack, "far-events-logs", "--target", "eventbridge", account=LOG_ACCOUNT).endswith(": connected\n")
 
-    # What LocalStack does not check: this account's bus takes S3's events from that account, whose rule may send them here and nowhere else.
+    # LocalStack does not enforce these: this account's bus accepts only S3's events from that account, and that account's role can send only to this bus.
     bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
     statement = transformed()["Resources"]["OtherAccountMaySendEvents"]["Properties"]["Statement"]
     assert statement["Action"] == "events:PutEvents"
@@ -96,7 +96,7 @@ def test_eventbridge_passes_events_on_from_the_other_account(localstack):
 
 
 @pytest.mark.parametrize("trigger", ["bucket", "bucket-queue"])
-def test_the_other_account_is_told_what_to_add(localstack, trigger):
+def test_the_outputs_name_what_the_other_account_must_add(localstack, trigger):
     watch = deploy(localstack, f"far-{trigger}", Trigger=trigger, LogKeyArn=LOG_KEY_ARN)
     role = watch.outputs["FunctionRoleArn"]
     statement = json.loads(watch.outputs["BucketPolicyStatement"])
@@ -104,29 +104,29 @@ def test_the_other_account_is_told_what_to_add(localstack, trigger):
     assert statement["Action"] == ["s3:GetObject", "s3:GetObjectVersion"]
     key = json.loads(watch.outputs["KeyPolicyStatement"])
     assert (key["Principal"], key["Action"]) == ({"AWS": role}, "kms:Decrypt")
-    # S3 takes the statement, and the bucket tells the function across the accounts.
+    # S3 accepts the statement, and the bucket notifies the function in the other account.
     s3 = localstack.client("s3", LOG_ACCOUNT)
     s3.put_bucket_policy(Bucket=f"far-{trigger}-logs", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-    told = connect(localstack, f"far-{trigger}-logs", "--target", watch.outputs["NotificationTarget"], account=LOG_ACCOUNT)
-    assert told.endswith(": connected\n"), told
+    output = connect(localstack, f"far-{trigger}-logs", "--target", watch.outputs["NotificationTarget"], account=LOG_ACCOUNT)
+    assert output.endswith(": connected\n"), output
     alerts = watch.subscribe_queue(watch.outputs["AlertTopicArn"])
     s3.put_object(Bucket=f"far-{trigger}-logs", Key=LOG_KEY % "Abcdefgh12345678", Body=log_file(closure("event-1")))
     until("an alert", lambda: watch.receive(alerts))
 
 
-def test_a_topic_s_owner_is_told_what_to_add(deployed):
+def test_the_outputs_name_what_the_topic_s_owner_must_add(deployed):
     watch = deployed("topic")
     statement = json.loads(watch.stack.outputs["TopicPolicyStatement"])
     assert statement["Action"] == ["sns:Subscribe", "sns:GetTopicAttributes"] and statement["Resource"] == watch.topic
     assert "LogAccountCommand" not in watch.stack.outputs and "BucketPolicyStatement" not in watch.stack.outputs
 
 
-def test_a_trail_s_key_is_told_what_to_allow(localstack):
+def test_the_outputs_name_what_a_trail_s_key_must_allow(localstack):
     key = localstack.client("kms").create_key()["KeyMetadata"]["Arn"]
     watch = Stack(localstack, "keyed-trail", {"Trigger": "new-trail", "LogBucketName": "keyed-trail-logs", "LogKeyArn": key})
-    encrypts, looks = json.loads(watch.outputs["TrailKeyPolicyStatements"])
+    encrypts, describes = json.loads(watch.outputs["TrailKeyPolicyStatements"])
     trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/keyed-trail"
-    assert encrypts["Condition"]["StringEquals"] == looks["Condition"]["StringEquals"] == {"aws:SourceArn": trail}
+    assert encrypts["Condition"]["StringEquals"] == describes["Condition"]["StringEquals"] == {"aws:SourceArn": trail}
     policy = json.loads(localstack.client("s3").get_bucket_policy(Bucket="keyed-trail-logs")["Policy"])
     named = {statement["Sid"]: statement for statement in policy["Statement"]}
     assert named["TrailChecks"]["Condition"]["StringEquals"]["aws:SourceArn"] == trail

@@ -1,4 +1,4 @@
-"""The function's role allows what the function was seen to do, and what AWS does in its name; and nothing else."""
+"""The function's role allows the requests that the function makes and those that AWS makes for it, and no others."""
 
 import json
 
@@ -9,7 +9,7 @@ from stack import ACCOUNT, LOG_ACCOUNT, REGION, TRIGGERS, Stack, closure, log_fi
 
 LOG_KEY_ARN = f"arn:aws:kms:{REGION}:{LOG_ACCOUNT}:key/11112222-3333-4444-5555-666677778888"
 READER = f"arn:aws:iam::{LOG_ACCOUNT}:role/billing-watch-log-reader"
-# What may never be, on anything: the watcher must not be able to take its own traces away, or to do what it watches for.
+# Denied on every resource: the function must not be able to remove evidence, or to perform the actions that it alerts on.
 DENIED = [
     "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:DeleteBucket", "s3:PutBucketNotification", "s3:PutLifecycleConfiguration",
     "s3:PutObjectAcl", "s3:PutEncryptionConfiguration", "s3:BypassGovernanceRetention",
@@ -27,7 +27,7 @@ DENIED = [
 
 
 def role_policy(stack):
-    """The role's one policy, as IAM has it."""
+    """Returns the only policy of the function's role, from IAM."""
     iam = stack.client("iam")
     role = stack.outputs["FunctionRoleArn"].rsplit("/", 1)[1]
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
@@ -36,15 +36,15 @@ def role_policy(stack):
 
 
 def allows(policy, action, resource, owner=ACCOUNT):
-    """Whether it may, if the resource is this account's."""
+    """Whether the policy allows the action on the resource, if `owner` owns the resource."""
     context = {"aws:ResourceAccount": owner}
-    # One by one: moto takes an allowance whose condition does not hold for a denial of everything.
+    # Each statement by itself, because moto denies everything when the condition of one Allow statement does not hold.
     each = [IAMPolicy(json.dumps({"Statement": [statement]})) for statement in policy["Statement"]]
     return any(one.is_action_permitted(action, resource, None, context) == PermissionResult.PERMITTED for one in each)
 
 
 def needs(call):
-    """The actions on resources that a request to AWS needs."""
+    """Returns the permissions that a request to AWS needs: `(action, resource)`."""
     parameters = call["parameters"]
     match call["service"], call["operation"]:
         case "s3", "GetObject":
@@ -60,28 +60,28 @@ def needs(call):
             return [("sns:ListSubscriptionsByTopic", parameters["TopicArn"])]
         case "sts", "AssumeRole":
             return [("sts:AssumeRole", parameters["RoleArn"])]
-    raise AssertionError(f"nobody has said what {call} needs")
+    raise AssertionError(f"`needs` has no case for {call}")
 
 
-def in_its_name(stack):
-    """What AWS does in the role's name, without the function: `(action, resource, why)`."""
+def needs_of_aws(stack):
+    """Returns the permissions that AWS itself uses through the role: `(action, resource)`."""
     queues = [stack.resources[name] for name in ("FailedQueue", "DeliveryQueue") if name in stack.resources]
     arns = [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rsplit('/', 1)[1]}" for url in queues]
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{stack.resources['AlertKey']}"
     log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{stack.name}:log-stream:2026/03/02/[$LATEST]0123"
     return [
-        *[(f"sqs:{action}", arn) for arn in arns for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")],  # the mappings' pollers
+        *[(f"sqs:{action}", arn) for arn in arns for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")],  # the event source mappings
         ("sqs:SendMessage", arns[0]),  # the on-failure destination
-        ("kms:GenerateDataKey", key), ("kms:Decrypt", key),  # a publication to an encrypted topic
+        ("kms:GenerateDataKey", key), ("kms:Decrypt", key),  # publishing to an encrypted topic
         ("logs:CreateLogStream", log), ("logs:PutLogEvents", log),
-        # What to tell by, when S3 knows no such entry: 404 with this permission, 403 without.
+        # For an entry that does not exist, S3 answers 404 with this permission and 403 without it.
         ("s3:ListBucket", f"arn:aws:s3:::{stack.outputs['LedgerBucketName']}"),
     ]
 
 
 @pytest.fixture(scope="module")
 def everything(localstack):
-    """A stack that uses each optional permission at once, invoked in every way; and the requests it made."""
+    """A stack that uses every optional permission, and the permissions that its function needed for invocations of every kind."""
     s3 = localstack.client("s3")
     for bucket in ("logs-permissions", "rules-permissions"):
         s3.create_bucket(Bucket=bucket)
@@ -107,19 +107,19 @@ def everything(localstack):
     return stack, [need for call in calls for need in needs(call)]
 
 
-def test_the_role_allows_what_the_function_does_and_what_aws_does_for_it(everything):
+def test_the_role_allows_every_request_of_the_function_and_of_aws_on_its_behalf(everything):
     stack, seen = everything
     policy = role_policy(stack)
     assert {action for action, _ in seen} == {
         "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:ListBucket", "sns:Publish", "sns:ListSubscriptionsByTopic",
     }
-    for action, resource in seen + in_its_name(stack) + [("kms:Decrypt", LOG_KEY_ARN)]:
+    for action, resource in seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN)]:
         assert allows(policy, action, resource), (action, resource)
 
 
-def test_the_role_allows_nothing_that_nobody_needs(everything):
+def test_the_role_allows_nothing_that_is_not_needed(everything):
     stack, seen = everything
-    needed = seen + in_its_name(stack) + [("kms:Decrypt", LOG_KEY_ARN)]
+    needed = seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN)]
     for statement in role_policy(stack)["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
@@ -132,11 +132,11 @@ def test_the_role_allows_nothing_that_nobody_needs(everything):
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-def test_the_role_allows_nothing_that_must_not_be(deployed, trigger):
+def test_the_role_does_not_allow_dangerous_actions_or_other_resources(deployed, trigger):
     stack = deployed(trigger).stack
     policy = role_policy(stack)
-    ours = [statement["Resource"] for statement in policy["Statement"]]
-    resources = [resource for entry in ours for resource in (entry if isinstance(entry, list) else [entry])]
+    granted = [statement["Resource"] for statement in policy["Statement"]]
+    resources = [resource for entry in granted for resource in (entry if isinstance(entry, list) else [entry])]
     for resource in [*resources, "*", "arn:aws:iam::999988887777:role/admin", "arn:aws:s3:::another-bucket/key"]:
         for action in DENIED:
             assert not allows(policy, action, resource.replace("*", "x")), (action, resource)
@@ -149,7 +149,7 @@ def test_the_role_allows_nothing_that_must_not_be(deployed, trigger):
         ("sns:Publish", stack.outputs["AlarmTopicArn"]),
         ("kms:Decrypt", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{stack.resources['AlarmKey']}"),
         ("sts:AssumeRole", READER),
-        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{stack.name}-hopeless"),
+        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{stack.name}-redrive-dead-letter"),
     ]:
         assert not allows(policy, action, resource), (action, resource)
 
@@ -159,7 +159,7 @@ def statements(policy):
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-def test_only_the_trigger_s_own_source_may_reach_the_function(deployed, trigger):
+def test_only_the_trigger_s_own_source_can_reach_the_function(deployed, trigger):
     watch = deployed(trigger)
     stack = watch.stack
     rule = {"ArnLike": {"AWS:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{stack.resources.get('LogFileRule')}"}}
@@ -184,7 +184,7 @@ def test_only_the_trigger_s_own_source_may_reach_the_function(deployed, trigger)
         assert [statement["Action"] for statement in allowed] == ["sqs:SendMessage"]
 
 
-def test_the_topics_have_keys_of_their_own_that_alarms_may_use(deployed):
+def test_each_topic_has_its_own_key_that_alarms_can_use(deployed):
     stack = deployed("bucket").stack
     sns, kms = stack.client("sns"), stack.client("kms")
     keys = set()
@@ -195,11 +195,11 @@ def test_the_topics_have_keys_of_their_own_that_alarms_may_use(deployed):
         alarms = statements(attributes["Policy"])["AlarmsOfThisAccountPublish"]
         assert alarms["Principal"] == {"Service": "cloudwatch.amazonaws.com"} and alarms["Action"] == "sns:Publish"
         assert alarms["Condition"]["StringEquals"] == {"aws:SourceAccount": ACCOUNT}
-        assert statements(attributes["Policy"])["NothingInPlainText"]["Effect"] == "Deny"
+        assert statements(attributes["Policy"])["DenyInsecureTransport"]["Effect"] == "Deny"
         policy = statements(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
         assert policy["AlarmsEncrypt"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
         assert policy["AlarmsEncrypt"]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
-        # Whoever deploys can still change the policy; AWS refuses a key otherwise.
+        # The deployer can still change the key's policy. Otherwise AWS refuses to create the key.
         assert {"kms:PutKeyPolicy", "kms:GenerateDataKey", "kms:Decrypt"} <= set(policy["AccountAdministersAndDelegates"]["Action"])
         assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
         assert not any("*" in action for statement in policy.values() for action in statement["Action"])
@@ -215,19 +215,19 @@ def test_the_ledger_is_encrypted_versioned_and_private(deployed):
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
-    plain = statements(s3.get_bucket_policy(Bucket=bucket)["Policy"])["NothingInPlainText"]
-    assert (plain["Effect"], plain["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    insecure = statements(s3.get_bucket_policy(Bucket=bucket)["Policy"])["DenyInsecureTransport"]
+    assert (insecure["Effect"], insecure["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_the_failure_queues_keep_longest_and_give_time(deployed):
+def test_the_queues_keep_messages_long_enough_and_hide_them_long_enough(deployed):
     stack = deployed("eventbridge-queue").stack
     attributes = lambda name: stack.client("sqs").get_queue_attributes(QueueUrl=stack.resources[name], AttributeNames=["All"])["Attributes"]
     timeout = stack.client("lambda").get_function_configuration(FunctionName=stack.name)["Timeout"]
     assert timeout == 60
     failed = attributes("FailedQueue")
-    assert failed["MessageRetentionPeriod"] == attributes("HopelessQueue")["MessageRetentionPeriod"] == str(14 * 86400)
+    assert failed["MessageRetentionPeriod"] == attributes("RedriveDeadLetterQueue")["MessageRetentionPeriod"] == str(14 * 86400)
     assert int(failed["VisibilityTimeout"]) >= 6 * timeout
-    assert json.loads(failed["RedrivePolicy"])["deadLetterTargetArn"] == attributes("HopelessQueue")["QueueArn"]
+    assert json.loads(failed["RedrivePolicy"])["deadLetterTargetArn"] == attributes("RedriveDeadLetterQueue")["QueueArn"]
     deliveries = attributes("DeliveryQueue")
     window = transformed()["Parameters"]["BatchingWindowSeconds"]["MaxValue"]
     assert int(deliveries["VisibilityTimeout"]) >= 6 * timeout + window

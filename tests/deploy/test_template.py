@@ -1,4 +1,4 @@
-"""The templates before anybody deploys them: what CloudFormation's, SAM's and security reviews' own tools say of them."""
+"""Checks the templates without deploying them, with SAM, cfn-lint and checkov, and by their text."""
 
 import json
 import os
@@ -23,18 +23,18 @@ def run(*command, **variables):
     return done.stdout
 
 
-def test_sam_finds_nothing():
+def test_sam_reports_no_problem():
     assert "is a valid SAM Template" in run(".venv-sam/bin/sam", "validate", "--lint")
 
 
 @pytest.mark.parametrize("regions", ["us-east-1", "eu-central-1,us-gov-west-1,cn-north-1"])
-def test_cfn_lint_finds_nothing(regions):
+def test_cfn_lint_reports_no_problem(regions):
     run(".venv/bin/cfn-lint", *TEMPLATES, "--regions", *regions.split(","))
 
 
-def test_checkov_finds_nothing_and_each_skip_has_its_reason():
+def test_checkov_reports_no_problem_and_every_skip_has_a_reason():
     files = [option for name in TEMPLATES for option in ("--file", name)]
-    # Nothing is fetched or sent.
+    # `--skip-download` keeps checkov off the network.
     report = json.loads(run(".venv-checkov/bin/checkov", *files, "--framework", "cloudformation", "--skip-download", "--output", "json"))
     assert report["summary"]["passed"] > 40 and report["summary"]["parsing_errors"] == 0
     for check in report["results"]["skipped_checks"]:
@@ -68,14 +68,14 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("SelfTestSchedule", ["", "rate(7 days)", "cron(0 9 ? * MON *)"], ["weekly", "rate 7 days"]),
     ("AlertEmail", ["", "soc@example.com"], ["soc", "a@b c"]),
 ])
-def test_a_mistyped_parameter_is_refused_before_anything_is_made(parameter, good, bad):
+def test_an_invalid_parameter_is_rejected_before_deployment(parameter, good, bad):
     pattern = transformed()["Parameters"][parameter]["AllowedPattern"]
     assert all(re.fullmatch(pattern, value) for value in good)
     assert not any(re.fullmatch(pattern, value) for value in bad)
 
 
 def evaluate(expression, parameters):
-    """The functions that CloudFormation knows in rules, as far as the template uses them."""
+    """Evaluates the intrinsic functions that the template's rules use."""
     if not isinstance(expression, dict):
         return expression
     [(function, arguments)] = expression.items()
@@ -85,8 +85,8 @@ def evaluate(expression, parameters):
     return {"Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0], "Fn::Or": lambda: any(values)}[function]()
 
 
-def refusals(**given):
-    """What CloudFormation says of a combination of parameters."""
+def failed_assertions(**given):
+    """Returns the messages of the assertions that fail for a combination of parameters."""
     template = transformed()
     parameters = {name: definition.get("Default") for name, definition in template["Parameters"].items()} | given
     return [
@@ -98,57 +98,55 @@ def refusals(**given):
     ]
 
 
-def test_parameters_that_don_t_fit_together_are_refused_with_their_remedy():
-    assert refusals(Trigger="topic-queue") == ["topic and topic-queue need NotificationTopicArn"]
-    assert refusals(Trigger="new-organization-trail", ManagementAccountId="111122223333") == ["new-organization-trail needs OrganizationId"]
-    assert refusals(Trigger="new-trail", LogBucketAccountId="111122223333") == ["a new bucket belongs to this account; leave LogBucketAccountId empty"]
+def test_conflicting_parameters_are_rejected_with_a_remedy():
+    assert failed_assertions(Trigger="topic-queue") == ["topic and topic-queue need NotificationTopicArn"]
+    assert failed_assertions(Trigger="new-organization-trail", ManagementAccountId="111122223333") == ["new-organization-trail needs OrganizationId"]
+    assert failed_assertions(Trigger="new-trail", LogBucketAccountId="111122223333") == ["a new bucket belongs to this account; leave LogBucketAccountId empty"]
     for trigger in TRIGGERS:
-        assert refusals(Trigger=trigger, NotificationTopicArn="t", OrganizationId="o", ManagementAccountId="1") == []
+        assert failed_assertions(Trigger=trigger, NotificationTopicArn="t", OrganizationId="o", ManagementAccountId="1") == []
 
 
-def test_what_localstack_does_not_create_is_in_the_template():
+def test_the_template_has_the_properties_that_localstack_ignores():
     resources = transformed()["Resources"]
     for bucket, days in (("LedgerBucket", "LedgerRetentionDays"), ("LogBucket", "TrailRetentionDays")):
         [rule] = resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"]
         assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", {"Ref": days})
     for kept in ("LedgerBucket", "LogBucket", "LogBucketPolicy", "Trail"):
         assert (resources[kept]["DeletionPolicy"], resources[kept]["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), kept
-    account = {"Fn::If": ["BucketIsElsewhere", {"Ref": "LogBucketAccountId"}, {"Ref": "AWS::AccountId"}]}
+    account = {"Fn::If": ["BucketIsInAnotherAccount", {"Ref": "LogBucketAccountId"}, {"Ref": "AWS::AccountId"}]}
     assert resources["BucketMayInvoke"]["Properties"]["SourceAccount"] == account
-
-
     trail = resources["Trail"]["Properties"]
     assert trail["IsMultiRegionTrail"] and trail["EnableLogFileValidation"] and trail["IncludeGlobalServiceEvents"] and trail["IsLogging"]
-    assert trail["IsOrganizationTrail"] == {"Fn::If": ["MakesOrganizationTrail", True, False]}
+    assert trail["IsOrganizationTrail"] == {"Fn::If": ["CreatesOrganizationTrail", True, False]}
     assert trail["TrailName"] == {"Ref": "AWS::StackName"} and resources["Trail"]["DependsOn"] == "LogBucketPolicy"
 
 
-def test_no_partition_is_written_out_and_no_action_has_a_wildcard():
+def test_no_arn_has_a_fixed_partition_and_no_action_has_a_wildcard():
     for name in TEMPLATES:
         text = json.dumps({key: value for key, value in transformed(name).items() if key not in ("Parameters", "Metadata")})
         assert "arn:aws:" not in text
         assert not re.search(r'"(?:[a-z0-9]+):[A-Za-z]*\*"', text.replace("s3:ObjectCreated:*", ""))
 
 
-def test_the_cost_page_has_the_tables_that_the_arithmetic_gives():
+def test_the_cost_page_has_the_tables_of_cost_py():
     document = (ROOT / "docs/cost.md").read_text()
     for table in run("python3", "scripts/cost.py").strip().split("\n\n"):
-        assert table in document, "run scripts/cost.py and put its tables into docs/cost.md"
+        assert table in document, "run scripts/cost.py and copy its tables into docs/cost.md"
     assert cost.MEMORY_GB * 1024 == transformed()["Parameters"]["MemorySize"]["Default"]
     resources = transformed()["Resources"].values()
-    always = [entry for entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm" and entry.get("Condition") in (None, "ListensForSilence")]
+    always = [entry for entry in resources if entry["Type"] == "AWS::CloudWatch::Alarm" and entry.get("Condition") in (None, "HasSilenceAlarm")]
     assert cost.ALARMS[""] == len(always)
 
 
 def parsed_by_sam(words):
-    """What SAM's command line makes of `--parameter-overrides`; it refuses an empty value, and cuts one at a blank."""
+    """Parses `--parameter-overrides` with SAM's own parser, which rejects an empty value and splits a value at a space."""
     program = "import json, sys; from samcli.cli.types import CfnParameterOverridesType; " \
         "print(json.dumps(CfnParameterOverridesType().convert(tuple(sys.argv[1:]), None, None)))"
     return json.loads(run(".venv-sam/bin/python", "-c", program, *words))
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/operations.md"])
-def test_the_commands_in_the_documents_are_understood(document):
+@pytest.mark.parametrize("document", ["README.md", "docs/deploy.md", "docs/reference.md"])
+def test_the_documented_sam_deploy_commands_are_valid(document):
     text = (ROOT / document).read_text().replace("\\\n", " ")
     template = transformed()
     given = [line.split("--parameter-overrides", 1)[1] for line in text.splitlines() if "sam deploy --parameter-overrides" in line]
@@ -162,7 +160,7 @@ def test_the_commands_in_the_documents_are_understood(document):
             assert example in definition.get("AllowedValues", [example]), (name, value)
 
 
-def test_the_build_is_named_as_sam_wants_it():
+def test_the_binary_has_the_name_that_sam_build_expects():
     template = (ROOT / "template.yaml").read_text()
     assert "BuildMethod: rust-cargolambda" in template and "Binary: billing-watch-function" in template
     assert 'name = "billing-watch-function"' in (ROOT / "Cargo.toml").read_text()

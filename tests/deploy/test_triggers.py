@@ -1,4 +1,4 @@
-"""Each way in which log files may reach the function: deployed, used, broken, mended."""
+"""Each trigger: deployed, used, broken and repaired."""
 
 import json
 
@@ -9,7 +9,7 @@ from stack import TRIGGERS, closure, until
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-def test_a_log_file_becomes_an_alert_and_what_fails_waits_for_its_redrive(deployed, trigger):
+def test_a_log_file_becomes_an_alert_and_failed_events_can_be_redriven(deployed, trigger):
     watch = deployed(trigger)
     stack = watch.stack
     key = watch.put("Abcdefgh12345678", closure("event-1"))
@@ -17,37 +17,37 @@ def test_a_log_file_becomes_an_alert_and_what_fails_waits_for_its_redrive(deploy
     assert alert["Subject"] == "[CRITICAL] CloseAccount in 111122223333 by root"
     assert f"s3://{watch.bucket}/{key}" in alert["Message"]
 
-    # The same log file again: its record has alerted.
+    # The same log file is delivered again. Its record does not alert again.
     watch.put("Abcdefgh12345678", closure("event-1"))
     until("the duplicate", lambda: watch.metrics("Duplicate") == 1)
 
-    # The topic is lost: what can't be done is tried again, and then parked. (The delivery queue shows it again at once, not
-    # after six minutes.)
-    bring_back = watch.lose_alert_topic()
+    # Without the alert topic, the event fails, is retried, and moves to the failure queue. (A visibility timeout of 0 makes
+    # a failed message visible again at once, and not after eleven minutes.)
+    restore_topic = watch.delete_alert_topic()
     if url := stack.resources.get("DeliveryQueue"):
         stack.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
     watch.put("Bcdefghi23456789", closure("event-2"))
     until("the failure queue", lambda: stack.waiting(watch.failed) == 1)
     assert watch.metrics("FailedFindings") >= 3 and stack.receive(watch.alerts) == []
 
-    # Mended, and the mapping turned on: it alerts, and the queue is empty.
-    bring_back()
+    # With the topic restored and the mapping enabled, the event alerts and leaves the queue.
+    restore_topic()
     stack.client("lambda").update_event_source_mapping(UUID=stack.outputs["RedriveMappingId"], Enabled=True)
     assert "CloseAccount" in watch.next_alert()["Subject"]
     until("the empty queue", lambda: stack.waiting(watch.failed) == 0)
     stack.client("lambda").update_event_source_mapping(UUID=stack.outputs["RedriveMappingId"], Enabled=False)
-    assert stack.waiting(stack.resources["HopelessQueue"]) == 0
+    assert stack.waiting(stack.resources["RedriveDeadLetterQueue"]) == 0
 
 
 @pytest.mark.parametrize("trigger", [trigger for trigger in TRIGGERS if trigger.startswith("topic")])
-def test_a_topic_that_carries_other_news_too_is_no_trouble(deployed, trigger):
+def test_other_notifications_on_the_topic_do_not_invoke_the_function(deployed, trigger):
     watch = deployed(trigger)
     sns = watch.localstack.client("sns")
     before = len(watch.localstack.metric_lines(watch.stack.name))
     key = watch.put("Cdefghij34567890", closure("event-3"))
     watch.next_alert()
 
-    # CloudTrail's own notification names the same file; AWS Config's names another kind of thing; a text is no JSON.
+    # Only the last of these names a log file of the bucket: CloudTrail's own notification of the same log file.
     publish = lambda message: sns.publish(TopicArn=watch.topic, Message=message if isinstance(message, str) else json.dumps(message))
     publish({"messageType": "ConfigurationItemChangeNotification", "configurationItem": {"resourceType": "AWS::S3::Bucket"}})
     publish("CloudTrail validation message.")
@@ -56,15 +56,15 @@ def test_a_topic_that_carries_other_news_too_is_no_trouble(deployed, trigger):
     until("CloudTrail's notification", lambda: len(watch.localstack.metric_lines(watch.stack.name)) == before + 2)
     last = watch.localstack.metric_lines(watch.stack.name)[-1]
     assert (last["Scanned"], last["Duplicate"], last["EnvelopeProblems"]) == (1, 1, 0)
-    assert stack_is_quiet(watch)
+    assert nothing_failed_or_alerted(watch)
 
 
-def stack_is_quiet(watch):
+def nothing_failed_or_alerted(watch):
     return watch.stack.waiting(watch.failed) == 0 and watch.stack.receive(watch.alerts) == []
 
 
 @pytest.mark.parametrize("trigger", [trigger for trigger in TRIGGERS if trigger.startswith("eventbridge")])
-def test_other_objects_of_the_bucket_don_t_invoke_the_function(deployed, trigger):
+def test_other_objects_of_the_bucket_do_not_invoke_the_function(deployed, trigger):
     watch = deployed(trigger)
     before = len(watch.localstack.metric_lines(watch.stack.name))
     watch.s3.put_object(Bucket=watch.bucket, Key="AWSLogs/111122223333/Config/us-east-1/2026/3/2/x.json.gz", Body=b"x")
@@ -74,7 +74,7 @@ def test_other_objects_of_the_bucket_don_t_invoke_the_function(deployed, trigger
 
 
 @pytest.mark.parametrize("trigger", [trigger for trigger in TRIGGERS if trigger.startswith("bucket")])
-def test_a_bucket_is_connected_once_and_can_be_disconnected(localstack, deployed, trigger):
+def test_a_bucket_is_connected_only_once_and_can_be_disconnected(localstack, deployed, trigger):
     watch = deployed(trigger)
     stack = ["--stack", watch.stack.name]
     assert "nothing to do, it is connected already" in connect(localstack, watch.bucket, *stack)
@@ -83,7 +83,7 @@ def test_a_bucket_is_connected_once_and_can_be_disconnected(localstack, deployed
     assert connect(localstack, watch.bucket, *stack).endswith(": connected\n")
 
 
-def test_the_schedule_sends_a_test_alert(deployed):
+def test_the_schedule_s_event_sends_a_test_alert(deployed):
     watch = deployed("bucket")
     events = watch.stack.client("events")
     rule = watch.stack.resources["SelfTestRule"]

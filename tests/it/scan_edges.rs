@@ -97,6 +97,11 @@ fn an_error_names_its_offset() {
         (r#"{"Records":[{}{}]}"#, 14),
         (r#"{"Records":[{}]}x"#, 16),
         (r#"x{"Records":[{}]}"#, 0),
+        (r#"{"a":x,"Records":[{}]}"#, 5),
+        (r#"{"Records":[x]}"#, 12),
+        (r#"{"Records":[{},x]}"#, 15),
+        (r#"{"a\q":1,"Records":[{}]}"#, 6),
+        (r#"{"a":01,"Records":[{}]}"#, 7),
     ] {
         for size in [1, 2, 5, text.len()] {
             let scanned = scan_both(text.as_bytes(), &console(), ScanLimits::default(), &[size]);
