@@ -1,8 +1,7 @@
 //! The pipeline: from an envelope's deliveries to alerts, a report, and what failed.
 //!
-//! Data moves through the stages in one direction, and each stage has a file:
-//! [`plan`], [`record_source`], [`triage`], [`groups`], [`sender`], [`outcome`]. Only this file
-//! knows them all.
+//! Data moves through the stages in one direction, and each stage has a file: `plan`,
+//! `record_source`, `triage`, `groups`, `sender`, `outcome`. Only this file knows them all.
 
 mod deadline;
 mod failure;
