@@ -109,7 +109,7 @@ impl Config {
         if !alert_topic_arn.is_empty() && alert_region.is_empty() {
             reader.problem(format!(
                 "ALERT_TOPIC_ARN is `{}`; set it to the ARN of a standard SNS topic (a FIFO topic \
-                 has no mail subscribers)",
+                 has no mail subscriptions)",
                 alert_topic_arn.escape_default()
             ));
         }
@@ -122,10 +122,10 @@ impl Config {
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
-                text.parse()
-                    .ok()
-                    .filter(|bytes| *bytes > 0)
-                    .ok_or_else(|| format!("`{text}` is not a number of bytes above 0"))
+                text.parse().ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
+                    let text = text.escape_default();
+                    format!("`{text}` is not a number of bytes above 0")
+                })
             });
         let path_style_s3 = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
             .iter()

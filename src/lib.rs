@@ -8,12 +8,13 @@
 //! 3. [`rules`]: which records are findings, by Sigma rules.
 //! 4. [`alert`]: findings as a person reads them.
 //! 5. [`ledger`]: each record alerts once.
-//! 6. [`pipeline`]: the one orchestration of all these, and the traits behind which S3 and SNS are.
+//! 6. [`pipeline`]: ties the stages together, and holds the traits that S3 and SNS implement.
 //! 7. [`report`] and [`metrics`]: what an invocation did, in numbers.
-//! 8. [`config`]: what the operator decided.
-//! 9. `aws`: the only code that knows the AWS SDK.
+//! 8. [`config`]: the operator's decisions, from environment variables.
+//! 9. `aws`: the only code that uses the AWS SDK.
 //!
-//! Everything but `aws` does no I/O of its own; time and storage are handed in.
+//! Everything but `aws` and the environment reader in `config` does no I/O of its own. Time and storage
+//! are passed in.
 
 pub mod alert;
 #[cfg(feature = "aws")]

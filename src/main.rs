@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use billing_watch::{
-    aws::{Clients, FunctionLedger, S3LogStore, SnsAlertSink},
+    aws::{Clients, FunctionLedgerStore, S3LogStore, SnsAlertSink},
     cloudtrail::{ScanLimits, Sources},
     config::{Config, RulesLocation},
     envelope::{Envelope, ErrorType, InvocationError, with_causes},
@@ -35,10 +35,10 @@ use tracing_subscriber::{
 };
 
 /// The part of an invocation's time that preparing it may take.
-const PREPARATION_PART: f64 = 0.8;
+const PREPARATION_SHARE: f64 = 0.8;
 
 type Clock = fn() -> Timestamp;
-type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, FunctionLedger, Clock>;
+type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, FunctionLedgerStore, Clock>;
 
 /// What lives as long as the function instance.
 struct Function {
@@ -168,7 +168,11 @@ impl Function {
         (report, response)
     }
 
-    /// Prepares the first invocation, within the greater part of its time.
+    /// Builds the pipeline on the first invocation, in at most 80% of its time.
+    ///
+    /// # Errors
+    ///
+    /// `RulesUnavailable` or `RulesInvalid`; the next invocation tries again.
     async fn prepare_before(
         &self,
         deadline: Option<Timestamp>,
@@ -177,7 +181,7 @@ impl Function {
             let left = deadline.duration_since(Timestamp::now());
             Duration::try_from(left)
                 .unwrap_or_default()
-                .mul_f64(PREPARATION_PART)
+                .mul_f64(PREPARATION_SHARE)
         });
         let prepared = self.prepared.get_or_try_init(|| self.prepare());
         tokio::time::timeout(time, prepared)
@@ -227,7 +231,7 @@ impl Function {
             let message = format!("{causes}; correct RULES_URI or what may read it");
             logged(ErrorType::RulesUnavailable, message)
         })?;
-        let mut loaded = if files.good.is_empty() {
+        let mut loaded = if files.readable.is_empty() {
             if *location != RulesLocation::Bundled {
                 tracing::warn!("RULES_URI holds no .yml or .yaml file");
             }
@@ -237,8 +241,8 @@ impl Function {
                 changes: Vec::new(),
             }
         } else {
-            RulePack::load(&files.good)
-                .map_err(|error| logged(ErrorType::RulesBroken, error.to_string()))?
+            RulePack::load(&files.readable)
+                .map_err(|error| logged(ErrorType::RulesInvalid, error.to_string()))?
         };
         loaded.rejected.extend(files.rejected);
         for problem in &loaded.rejected {
@@ -248,7 +252,7 @@ impl Function {
             tracing::info!(change, "rules changed");
         }
         for filter in loaded.pack.expired_filters(Timestamp::now()) {
-            tracing::warn!(filter, "the filter has expired and suppresses nothing");
+            tracing::warn!(filter, "a filter has expired; remove it or renew it");
         }
         Ok(loaded)
     }
@@ -275,7 +279,7 @@ fn log_sources(pack: &RulePack, watched: &Sources) {
     let unwatched: Vec<&str> = named
         .iter()
         .copied()
-        .filter(|source| !watched.admit(Some(&Value::from(*source))))
+        .filter(|source| !watched.matches(Some(&Value::from(*source))))
         .collect();
     if !unwatched.is_empty() {
         tracing::info!(
@@ -308,7 +312,8 @@ fn named_sources(pack: &RulePack) -> BTreeSet<&str> {
                 rule = rule.id,
                 file = rule.file,
                 why,
-                "every record is parsed, since the rule does not name its sources"
+                "every record is parsed, because this rule's text does not tell its sources; name each \
+                 eventSource in it, without a wildcard or a modifier"
             ),
         }
     }

@@ -83,11 +83,12 @@ report! {
     unwatched: "Unwatched",
     /// Findings of S3 Batch tasks that stand only in the task's result.
     result_only: "ResultOnly",
-    /// Findings that had alerted before.
+    /// Findings that had alerted before, or that are in the object twice.
     duplicate: "Duplicate",
     /// Findings whose alert SNS accepted.
     published: "Published",
-    /// Findings whose alert SNS did not accept.
+    /// Findings without an accepted alert: SNS or the ledger failed, another invocation has claimed the
+    /// record, or time ran out.
     failed_findings: "FailedFindings",
     /// SNS messages that were accepted.
     messages: "Messages",
@@ -127,9 +128,13 @@ impl Report {
         } += 1;
     }
 
-    pub(crate) fn note_alert_delay(&mut self, event: Option<Timestamp>, now: Timestamp) {
-        if let Some(event) = event {
-            note_delay(&mut self.alert_delay_seconds, event, now);
+    pub(crate) fn note_alert_delay(
+        &mut self,
+        event_time: Option<Timestamp>,
+        accepted_at: Timestamp,
+    ) {
+        if let Some(event_time) = event_time {
+            note_delay(&mut self.alert_delay_seconds, event_time, accepted_at);
         }
     }
 

@@ -25,7 +25,8 @@ pub use summary::Summary;
 /// SNS refuses more than 262,144 bytes for body and attributes together; this leaves room for the
 /// names and types of the attributes.
 const MESSAGE_BYTES: usize = 250_000;
-/// Printable ASCII of at most this length serves every reading of SNS's rule on subjects.
+/// SNS wants subjects of ASCII text with fewer than 100 characters
+/// (<https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>).
 const SUBJECT_CHARACTERS: usize = 99;
 /// The room in a subject that a long event name leaves for the actor.
 const SUBJECT_ACTOR_CHARACTERS: usize = 16;
@@ -65,7 +66,7 @@ pub enum AttributeValue {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GroupKey {
     affected_account: Option<String>,
-    /// Type and identity of the actor, the most telling part first that is there.
+    /// Type of the actor; its ARN or the next best identifier; its session.
     actor: (String, Option<String>, Option<String>),
 }
 

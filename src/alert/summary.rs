@@ -9,7 +9,7 @@ use crate::rules::Finding;
 /// Most characters of one value.
 const VALUE_CHARACTERS: usize = 256;
 
-/// A finding in short: what, where, who and which rules. Text is harmless, but for its meaning.
+/// A finding in short: what, where, who and which rules. Every text is escaped.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Summary {
     /// `eventID` of the record.
@@ -41,23 +41,23 @@ impl Summary {
     pub fn of(finding: &Finding, context: &Context<'_>) -> Self {
         let record = &finding.record;
         let actor = record.actor();
-        let harmless = |text: &str| clean(text, VALUE_CHARACTERS);
-        let text = |name| record.text(name).map(harmless);
+        let escaped = |text: &str| clean(text, VALUE_CHARACTERS);
+        let text = |name| record.text(name).map(escaped);
         Self {
-            event_id: record.event_id().map(harmless),
+            event_id: record.event_id().map(escaped),
             event_time: record.event_time(),
             event_source: text("eventSource"),
             event_name: text("eventName"),
             region: text("awsRegion"),
             affected_account: affected_account(record, context.file_account)
-                .map(|account| harmless(&account)),
-            actor_type: harmless(actor.actor_type),
+                .map(|account| escaped(&account)),
+            actor_type: escaped(actor.actor_type),
             actor: actor
                 .arn
                 .or(actor.principal_id)
                 .or(actor.name)
                 .or(actor.invoked_by)
-                .map(harmless),
+                .map(escaped),
             outcome: record.outcome().to_string(),
             level: finding.level().to_string(),
             rules: finding.rules.iter().map(|rule| rule.id.clone()).collect(),

@@ -21,7 +21,9 @@ use crate::{
 const UNTRUSTED_CHARACTERS: usize = 256;
 /// Most rules of a group that are explained.
 const EXPLAINED_RULES: usize = 5;
-/// The reason of an addendum that corrects an earlier record.
+/// The reasons of CloudTrail's addenda.
+const DELIVERY_DELAY: &str = "DELIVERY_DELAY";
+const SERVICE_OUTAGE: &str = "SERVICE_OUTAGE";
 const UPDATED_DATA: &str = "UPDATED_DATA";
 
 /// The text for sorted findings that share affected account and actor.
@@ -257,15 +259,18 @@ fn when(record: &Record, now: Timestamp) -> String {
     }
 }
 
-/// Says that CloudTrail delivered a record late, and why.
+/// Says why CloudTrail delivered a record late.
 fn late(addendum: &Addendum<'_>) -> String {
     match addendum.reason {
         UPDATED_DATA => String::new(),
-        "DELIVERY_DELAY" => "; CloudTrail delivered it late (DELIVERY_DELAY)".to_owned(),
-        "SERVICE_OUTAGE" => "; CloudTrail received it late, after an outage of the service \
+        DELIVERY_DELAY => "; CloudTrail delivered it late (DELIVERY_DELAY)".to_owned(),
+        SERVICE_OUTAGE => "; CloudTrail received it late, after an outage of the service \
                              (SERVICE_OUTAGE)"
             .to_owned(),
-        other => format!("; CloudTrail marks it as late ({})", clean(other, 64)),
+        other => format!(
+            "; CloudTrail's addendum gives the reason {}",
+            clean(other, 64)
+        ),
     }
 }
 
@@ -311,7 +316,8 @@ fn finding_line(finding: &Finding) -> String {
     if let Some(addendum) = record.addendum() {
         line.push_str(match addendum.reason {
             UPDATED_DATA => "  correction",
-            _ => "  delivered late",
+            DELIVERY_DELAY | SERVICE_OUTAGE => "  delivered late",
+            _ => "  with an addendum",
         });
     }
     line

@@ -1,7 +1,7 @@
 //! Decides which values of a record's parameters an alert shows.
 //!
-//! Triage needs the kind of a change, not somebody's address: values are withheld unless they are of
-//! a kind that tells the former and can't hold the latter.
+//! Triage needs the kind of a change, not somebody's address. A value is shown only if its kind cannot
+//! hold personal data.
 
 use serde_json::Value;
 

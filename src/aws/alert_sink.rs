@@ -10,7 +10,7 @@ use aws_sdk_sns::{
 use super::request_error::RequestError;
 use crate::{
     alert::{AttributeValue, Message},
-    pipeline::{AlertSink, SinkError, Subscribers},
+    pipeline::{AlertSink, SinkError, Subscriptions},
 };
 
 /// What SNS returns instead of an ARN for a subscription that nobody has confirmed. For one that was
@@ -60,8 +60,8 @@ impl AlertSink for SnsAlertSink {
         }
     }
 
-    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
-        let mut subscribers = Subscribers::default();
+    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+        let mut subscriptions = Subscriptions::default();
         let request = self.client.list_subscriptions_by_topic();
         let mut pages = request.topic_arn(&self.topic_arn).into_paginator().send();
         while let Some(page) = pages.next().await {
@@ -76,13 +76,13 @@ impl AlertSink for SnsAlertSink {
             })?;
             for subscription in page.subscriptions() {
                 match subscription.subscription_arn().unwrap_or_default() {
-                    PENDING => subscribers.pending += 1,
-                    arn if arn.starts_with("arn:") => subscribers.confirmed += 1,
+                    PENDING => subscriptions.pending += 1,
+                    arn if arn.starts_with("arn:") => subscriptions.confirmed += 1,
                     _ => {}
                 }
             }
         }
-        Ok(subscribers)
+        Ok(subscriptions)
     }
 }
 

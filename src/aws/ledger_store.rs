@@ -8,7 +8,7 @@ use aws_sdk_s3::{
 
 use super::request_error::RequestError;
 use crate::{
-    ledger::{Entry, LedgerError, LedgerStore, MemoryLedger, VersionedEntry, WriteOutcome},
+    ledger::{Entry, LedgerError, LedgerStore, MemoryLedgerStore, VersionedEntry, WriteOutcome},
     pipeline::REQUEST_TIME,
 };
 
@@ -22,21 +22,21 @@ const ENTRY_BYTES: i64 = 2 << 20;
 /// 404 to `If-Match` where the object is gone
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>).
 #[derive(Clone, Debug)]
-pub struct S3Ledger {
+pub struct S3LedgerStore {
     pub(super) client: aws_sdk_s3::Client,
     pub(super) bucket: String,
 }
 
 /// The ledger store of the function: whichever the operator chose.
 #[derive(Debug)]
-pub enum FunctionLedger {
+pub enum FunctionLedgerStore {
     /// Objects in a bucket.
-    S3(S3Ledger),
+    S3(S3LedgerStore),
     /// This instance's memory.
-    Memory(MemoryLedger),
+    Memory(MemoryLedgerStore),
 }
 
-impl LedgerStore for FunctionLedger {
+impl LedgerStore for FunctionLedgerStore {
     async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         match self {
             Self::S3(store) => store.read(key).await,
@@ -64,7 +64,7 @@ impl LedgerStore for FunctionLedger {
     }
 }
 
-impl LedgerStore for S3Ledger {
+impl LedgerStore for S3LedgerStore {
     async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         // The SDK's own limit ends at the head of the response.
         let read = tokio::time::timeout(REQUEST_TIME, self.get(key)).await;
@@ -88,7 +88,7 @@ impl LedgerStore for S3Ledger {
     }
 }
 
-impl S3Ledger {
+impl S3LedgerStore {
     async fn get(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         let answer = self
             .client
@@ -181,7 +181,10 @@ impl S3Ledger {
 
     fn not_an_entry(&self, key: &str, why: &str) -> LedgerError {
         LedgerError {
-            message: format!("{} is not an entry of the ledger ({why})", self.uri(key)),
+            message: format!(
+                "{} is not an entry that this version can read ({why})",
+                self.uri(key)
+            ),
             remedy: "move it away, and its record may alert again",
             source: None,
         }

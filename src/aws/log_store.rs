@@ -66,7 +66,7 @@ where
     let kind = error_kind(code, error.message().unwrap_or_default());
     let error = RequestError(error);
     let kind = match error.role_refusal() {
-        Some(refusal) if refusal.code() == Some("AccessDenied") => StoreErrorKind::RoleRefused,
+        Some(refusal) if refusal.code() == Some("AccessDenied") => StoreErrorKind::AssumeRoleDenied,
         Some(_) => StoreErrorKind::Other,
         None => kind,
     };

@@ -16,11 +16,11 @@ use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
 pub use self::{
     alert_sink::SnsAlertSink,
-    ledger_store::{FunctionLedger, S3Ledger},
+    ledger_store::{FunctionLedgerStore, S3LedgerStore},
     log_store::{S3Body, S3LogStore},
     rule_files::{RuleFiles, RulesError},
 };
-use crate::{config::Config, ledger::MemoryLedger, pipeline::REQUEST_TIME};
+use crate::{config::Config, ledger::MemoryLedgerStore, pipeline::REQUEST_TIME};
 
 /// How often the SDK attempts a request, the first attempt included.
 const ATTEMPTS: u32 = 3;
@@ -131,13 +131,13 @@ impl Clients {
     }
 
     /// Returns the ledger's store: the bucket, or this instance's memory without one.
-    pub fn ledger_store(&self, bucket: Option<&str>) -> FunctionLedger {
+    pub fn ledger_store(&self, bucket: Option<&str>) -> FunctionLedgerStore {
         match bucket {
-            Some(bucket) => FunctionLedger::S3(S3Ledger {
+            Some(bucket) => FunctionLedgerStore::S3(S3LedgerStore {
                 client: self.s3.clone(),
                 bucket: bucket.to_owned(),
             }),
-            None => FunctionLedger::Memory(MemoryLedger::default()),
+            None => FunctionLedgerStore::Memory(MemoryLedgerStore::default()),
         }
     }
 }

@@ -27,7 +27,7 @@ impl Clients {
                 self.read_prefix(bucket, prefix, &mut files).await?;
             }
         }
-        files.good.sort_by(|a, b| a.name.cmp(&b.name));
+        files.readable.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
     }
 
@@ -65,7 +65,7 @@ impl Clients {
                     files.reject_long(&name);
                     continue;
                 }
-                if files.good.len() == RULE_FILES {
+                if files.readable.len() == RULE_FILES {
                     return Err(RulesError::new(&place, "more than 2,000 rule files"));
                 }
                 let bytes = self.read_object(bucket, key).await;
@@ -89,7 +89,7 @@ impl Clients {
 #[derive(Debug, Default)]
 pub struct RuleFiles {
     /// Files that may hold a rule.
-    pub good: Vec<RuleFile>,
+    pub readable: Vec<RuleFile>,
     /// Files that were left out, and why.
     pub rejected: Vec<RuleProblem>,
 }
@@ -100,7 +100,7 @@ impl RuleFiles {
             return self.reject_long(&name);
         }
         match String::from_utf8(bytes) {
-            Ok(text) => self.good.push(RuleFile { name, text }),
+            Ok(text) => self.readable.push(RuleFile { name, text }),
             Err(_) => self.reject(&name, "is not UTF-8", "save it as UTF-8"),
         }
     }

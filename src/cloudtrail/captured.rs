@@ -32,7 +32,7 @@ pub(super) struct CapturedValue {
 /// How much of a member `eventSource` of the record has passed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum SourceMember {
-    /// None of one.
+    /// No such member.
     #[default]
     Elsewhere,
     /// A string that spells its name: a key, if a colon follows.
@@ -64,7 +64,7 @@ pub(super) enum Progress {
     Unfinished,
     /// The value ended behind so many bytes.
     Ended(usize),
-    /// A bracket closes what is not open, at this byte.
+    /// A closing bracket without its opening one, at this byte.
     Mismatch(usize),
 }
 
@@ -250,7 +250,7 @@ impl CapturedValue {
             &whole
         };
         if is_value {
-            self.of_interest |= sources.may_admit(string);
+            self.of_interest |= sources.may_match(string);
         } else if string == SOURCE_KEY || (may_be_escaped && names_key(string, SOURCE_KEY)) {
             self.source = SourceMember::Named;
         }

@@ -49,7 +49,7 @@ impl Inflate {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        // One byte more than allowed tells a file of just the cap's size from a larger one.
+        // Reads one byte more than the cap, to notice a larger file.
         let allowed = self.cap.saturating_sub(self.expanded_bytes);
         let room = usize::try_from(allowed.saturating_add(1)).unwrap_or(usize::MAX);
         let room = room.min(out.len());

@@ -7,7 +7,7 @@ use std::fmt;
 /// What an S3 key says about its object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeyKind {
-    /// Shaped like a CloudTrail log file: anything else inside is a failure.
+    /// Shaped like a CloudTrail log file. If it holds no records, it fails.
     LogFile {
         /// The account whose events the file holds, 12 digits.
         account: String,
@@ -51,8 +51,8 @@ impl fmt::Display for OtherKind {
     }
 }
 
-/// Classifies `key`; `size` is the object's size in bytes where the envelope tells it.
-pub fn classify_key(key: &str, size: Option<u64>) -> KeyKind {
+/// Classifies `key`. `size_bytes` is the object's size, where the envelope has it.
+pub fn classify_key(key: &str, size_bytes: Option<u64>) -> KeyKind {
     if key.ends_with('/') {
         return KeyKind::Other(OtherKind::Marker);
     }
@@ -61,7 +61,9 @@ pub fn classify_key(key: &str, size: Option<u64>) -> KeyKind {
             account: account.to_owned(),
         },
         Some((_, kind)) => KeyKind::Other(other_kind(kind)),
-        None if size == Some(0) && key.ends_with(".log.gz") => KeyKind::Other(OtherKind::Marker),
+        None if size_bytes == Some(0) && key.ends_with(".log.gz") => {
+            KeyKind::Other(OtherKind::Marker)
+        }
         None if is_readable(key) => KeyKind::Unknown,
         None => KeyKind::Other(OtherKind::OtherName),
     }

@@ -12,6 +12,6 @@ mod sources;
 mod splitter;
 
 pub use key::{KeyKind, OtherKind, classify_key, is_account_id};
-pub use record::{Actor, Addendum, Outcome, Parsed, Record, is_well_formed};
+pub use record::{Actor, Addendum, Outcome, ParsedRecord, Record, is_well_formed};
 pub use scan::{Scan, ScanError, ScanLimits, Step};
 pub use sources::Sources;

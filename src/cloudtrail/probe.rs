@@ -73,7 +73,7 @@ impl Probe {
         ));
         for at in KEY_FINDER.find_iter(bytes) {
             match value_behind(&bytes[at + KEY.len()..]) {
-                Value::Plain(value) if sources.may_admit_unescaped(value) => {
+                Value::Plain(value) if sources.may_match_unescaped(value) => {
                     return Verdict::Doubt;
                 }
                 Value::Plain(_) => {}

@@ -27,7 +27,7 @@ pub struct Record {
 
 /// A record as it could be read.
 #[derive(Debug)]
-pub struct Parsed {
+pub struct ParsedRecord {
     /// What could be read.
     pub record: Record,
     /// Whether the text is not JSON at all, rather than JSON too odd to be taken in whole.
@@ -96,11 +96,11 @@ impl Record {
     /// Reads a record's JSON text. What `serde_json` refuses (deeper than 128 levels, a lone
     /// surrogate, bad UTF-8, a number out of range), and what is longer than CloudTrail writes, is
     /// split into its members, and those that parse are kept.
-    pub fn parse(bytes: &[u8]) -> Parsed {
+    pub fn parse(bytes: &[u8]) -> ParsedRecord {
         if bytes.len() <= WHOLE_BYTES
             && let Ok(members @ Value::Object(_)) = serde_json::from_slice(bytes)
         {
-            return Parsed {
+            return ParsedRecord {
                 record: Self::from_value(members),
                 malformed: false,
             };
@@ -109,7 +109,7 @@ impl Record {
         let text = String::from_utf8_lossy(bytes);
         // The visitor has kept what it saw before an error, and well-formedness is asked below.
         let _ = (&mut salvage).deserialize(&mut serde_json::Deserializer::from_str(&text));
-        Parsed {
+        ParsedRecord {
             record: Self {
                 members: Value::Object(salvage.members),
                 unreadable: salvage.unreadable,
@@ -118,7 +118,7 @@ impl Record {
         }
     }
 
-    /// A record of already parsed members; what is no object makes a record without members.
+    /// Makes a record of parsed members. A value that is not an object gives a record without members.
     pub fn from_value(members: Value) -> Self {
         Self {
             members,
@@ -136,7 +136,7 @@ impl Record {
         self.members.get(name)
     }
 
-    /// Memory that the record takes, roughly, in bytes.
+    /// Returns about how many bytes of memory the record takes.
     pub fn memory_bytes(&self) -> usize {
         memory_bytes(&self.members)
     }
@@ -334,7 +334,7 @@ fn role_and_session(arn: &str) -> (Option<&str>, Option<&str>) {
     }
 }
 
-/// Collects the members of an odd record, one by one, until its text makes no sense any more.
+/// Collects the members of a record one by one, until its text stops parsing.
 #[derive(Default)]
 struct Salvage {
     members: Map<String, Value>,

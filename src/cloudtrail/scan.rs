@@ -1,7 +1,8 @@
 //! The scan of one log file: compressed chunks in, records of interest out, in bounded memory.
 //!
-//! Most files never leave the probe. At its first doubt the compressed chunks, which are kept until
-//! then, are replayed through the splitter, and the same stream goes on.
+//! The probe reads every file first. A file with a doubt, and a small file, are then read again by the
+//! splitter: the compressed chunks are kept until then and replayed, and the same stream goes on. A
+//! large clean file is read once.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,10 +23,10 @@ pub struct ScanLimits {
     pub expanded_bytes: u64,
     /// Largest record that is kept, in bytes. CloudTrail's own limit is 256 KB.
     pub record_bytes: usize,
-    /// Compressed bytes that the probe keeps for a replay; past them the splitter takes over.
+    /// Most compressed bytes that the probe keeps for a replay; with more the splitter takes over.
     pub replay_bytes: usize,
-    /// Expanded size, in bytes, up to which a file without a hit is replayed all the same, to check
-    /// its grammar to the letter: most files, at hardly a cost.
+    /// Expanded size, in bytes, up to which the splitter reads also a file without a candidate, to
+    /// check its grammar exactly. Most files are that small, and it costs microseconds.
     pub verified_bytes: u64,
     /// Size of the buffer that is inflated into, in bytes.
     pub buffer_bytes: usize,

@@ -32,26 +32,26 @@ impl Sources {
 
     /// Whether a record with this `eventSource` is of interest; an array is if any member is, as
     /// Sigma has it.
-    pub fn admit(&self, event_source: Option<&Value>) -> bool {
+    pub fn matches(&self, event_source: Option<&Value>) -> bool {
         match (self, event_source) {
             (Self::All, _) => true,
             (Self::Only(names), Some(Value::String(source))) => {
                 names.contains(&source.to_lowercase())
             }
             (Self::Only(_), Some(Value::Array(members))) => {
-                members.iter().any(|member| self.admit(Some(member)))
+                members.iter().any(|member| self.matches(Some(member)))
             }
             (Self::Only(_), _) => false,
         }
     }
 
     /// Whether the inside of a JSON string, still escaped, may be of interest: yes where in doubt.
-    pub(super) fn may_admit(&self, raw: &[u8]) -> bool {
-        memchr::memchr(b'\\', raw).is_some() || self.may_admit_unescaped(raw)
+    pub(super) fn may_match(&self, raw: &[u8]) -> bool {
+        memchr::memchr(b'\\', raw).is_some() || self.may_match_unescaped(raw)
     }
 
-    /// As [`Sources::may_admit`], where nothing is escaped.
-    pub(super) fn may_admit_unescaped(&self, raw: &[u8]) -> bool {
+    /// As [`Sources::may_match`], where nothing is escaped.
+    pub(super) fn may_match_unescaped(&self, raw: &[u8]) -> bool {
         let Self::Only(names) = self else { return true };
         !raw.is_ascii()
             || names

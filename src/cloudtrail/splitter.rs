@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     captured::{CapturedValue, LONGEST_SOURCE_KEY, Members, Progress, names_key},
-    record::{Parsed, Record, is_well_formed},
+    record::{ParsedRecord, Record, is_well_formed},
     scan::ScanError,
     sources::Sources,
 };
@@ -256,12 +256,12 @@ impl Splitter {
             });
             return None;
         };
-        let Parsed { record, malformed } = Record::parse(bytes);
+        let ParsedRecord { record, malformed } = Record::parse(bytes);
         if malformed {
             self.defer(ScanError::MalformedRecord);
         }
         self.sources
-            .admit(record.get("eventSource"))
+            .matches(record.get("eventSource"))
             .then_some(record)
     }
 

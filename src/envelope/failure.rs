@@ -63,7 +63,7 @@ error_types! {
     /// The user's rules could not be read.
     RulesUnavailable, retryable: true;
     /// The bundled rules do not load together with the user's: a fault of this build.
-    RulesBroken, retryable: false;
+    RulesInvalid, retryable: false;
     /// Failures of several kinds; the message names them all.
     SeveralFailures, retryable: true;
 }
@@ -106,4 +106,32 @@ pub fn with_causes(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error with a text and perhaps a source.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Link>>);
+
+    #[test]
+    fn causes_follow_their_effect_and_quoted_ones_are_not_repeated() {
+        let link = |text, source: Option<Link>| Link(text, source.map(Box::new));
+        for (error, expected) in [
+            (link("a", None), "a"),
+            (link("b", Some(link("c", Some(link("d", None))))), "b: c: d"),
+            (
+                link(
+                    "no answer: reset",
+                    Some(link("reset", Some(link("timed out", None)))),
+                ),
+                "no answer: reset: timed out",
+            ),
+        ] {
+            assert_eq!(with_causes(&error), expected);
+        }
+    }
 }

@@ -25,6 +25,7 @@ const CLOUDTRAIL_VALIDATION: &str = "CloudTrail validation message.";
 const FIFO_ENDING: &str = ".fifo";
 /// Most characters of an unknown text that an error quotes.
 const QUOTED_CHARACTERS: usize = 120;
+
 /// One S3 object, as an envelope names it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectRef {
@@ -110,7 +111,8 @@ pub enum EnvelopeError {
 pub struct DeliveryOutcome {
     /// What failed; empty for success.
     pub failures: Vec<Failure>,
-    /// The `resultString` of an S3 Batch task that succeeds.
+    /// What the `resultString` of an S3 Batch task says about its findings, after its failures. Other
+    /// replies ignore it.
     pub result: String,
 }
 

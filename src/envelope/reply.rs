@@ -12,7 +12,12 @@ const SPELLED_FAILURES: usize = 10;
 const RESULT_CHARACTERS: usize = 1000;
 
 impl Envelope {
-    /// The reply to the sender; `outcomes` are those of the deliveries, in their order.
+    /// Returns the reply to the sender. `outcomes` are those of the deliveries, in their order.
+    ///
+    /// # Errors
+    ///
+    /// A sender that expects no reply of its own gets the failures as an error, so that Lambda retries
+    /// the event. SQS and S3 Batch find them in their replies.
     pub fn respond(
         &self,
         outcomes: &[DeliveryOutcome],

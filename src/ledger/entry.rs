@@ -32,7 +32,7 @@ impl Entry {
     }
 
     /// Returns what `topic` has accepted.
-    pub fn on(&self, topic: &str) -> Option<&Publication> {
+    pub fn publication_on(&self, topic: &str) -> Option<&Publication> {
         self.published
             .iter()
             .find(|publication| publication.topic == topic)
@@ -65,7 +65,7 @@ pub struct Publication {
 /// An alert as it is kept for later questions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Archive {
-    /// The log file that held the record, as `s3://bucket/key`.
+    /// The log file that held the record: `s3://bucket/key`, escaped, with the version if there is one.
     pub log_file: String,
     /// The finding in short.
     pub finding: Summary,

@@ -12,7 +12,7 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// Entries in this process's memory, without the texts of alerts.
 #[derive(Debug, Default)]
-pub struct MemoryLedger {
+pub struct MemoryLedgerStore {
     entries: Mutex<Entries>,
 }
 
@@ -47,14 +47,14 @@ impl Entries {
     }
 }
 
-impl MemoryLedger {
+impl MemoryLedgerStore {
     fn entries(&self) -> MutexGuard<'_, Entries> {
         // No code that holds the lock can panic.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl LedgerStore for MemoryLedger {
+impl LedgerStore for MemoryLedgerStore {
     async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         Ok(self.entries().by_key.get(key).cloned())
     }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 pub use self::{
     entry::{Archive, ArchivedMessage, Entry, Lease, Publication, SentMessage},
-    memory::MemoryLedger,
+    memory::MemoryLedgerStore,
 };
 use crate::cloudtrail::Record;
 
@@ -119,7 +119,7 @@ pub enum ClaimOutcome {
     /// The record has alerted on this topic.
     AlreadyAlerted,
     /// Another invocation holds a claim that has not expired.
-    HeldElsewhere,
+    ClaimedElsewhere,
 }
 
 /// A lease on one record: its holder may publish the record's alert.
@@ -146,7 +146,7 @@ impl Claim {
 
 /// How an accepted alert was recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RecordOutcome {
+pub enum PublicationOutcome {
     /// As the record's alert.
     Recorded,
     /// Not recorded: the ledger holds an earlier alert on the record, so this one was the second.
@@ -165,12 +165,12 @@ pub struct Ledger<S> {
 }
 
 /// What an entry means to somebody who wants to claim its record.
-enum Standing {
+enum EntryState {
     AlreadyAlerted,
     /// The caller's own claim: an earlier attempt wrote it, and its answer was lost.
-    Own,
-    HeldElsewhere,
-    Free,
+    OwnClaim,
+    ClaimedElsewhere,
+    Claimable,
 }
 
 impl<S: LedgerStore> Ledger<S> {
@@ -186,6 +186,10 @@ impl<S: LedgerStore> Ledger<S> {
     }
 
     /// Claims a record for this topic.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. The claim may exist all the same; it expires by itself.
     pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<ClaimOutcome, LedgerError> {
         let _permit = self.claiming.acquire().await;
         let key = request.key;
@@ -216,31 +220,36 @@ impl<S: LedgerStore> Ledger<S> {
             let Some(VersionedEntry { entry, etag }) = found.take() else {
                 continue;
             };
-            match self.standing(&entry, &lease, request.now) {
-                Standing::AlreadyAlerted => return Ok(ClaimOutcome::AlreadyAlerted),
-                Standing::Own => return Ok(acquired(etag, entry.published)),
-                Standing::HeldElsewhere => return Ok(ClaimOutcome::HeldElsewhere),
-                Standing::Free => {}
+            match self.state(&entry, &lease, request.now) {
+                EntryState::AlreadyAlerted => return Ok(ClaimOutcome::AlreadyAlerted),
+                EntryState::OwnClaim => return Ok(acquired(etag, entry.published)),
+                EntryState::ClaimedElsewhere => return Ok(ClaimOutcome::ClaimedElsewhere),
+                EntryState::Claimable => {}
             }
             let entry = Entry::claimed(&lease, entry.published);
             if let WriteOutcome::Written(etag) = self.store.replace(key, &etag, &entry).await? {
                 return Ok(acquired(etag, entry.published));
             }
         }
-        Ok(ClaimOutcome::HeldElsewhere)
+        Ok(ClaimOutcome::ClaimedElsewhere)
     }
 
     /// Records that the topic has accepted the alert on a claimed record.
     ///
     /// The record has alerted, whatever became of the claim since. So this replaces any state of the
     /// entry except another alert on the same topic.
-    pub async fn record(
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or others wrote the entry in each attempt. The publication may be recorded all
+    /// the same.
+    pub async fn record_publication(
         &self,
         claim: &Claim,
         message_id: &str,
         accepted_at: Timestamp,
         archive: &Archive,
-    ) -> Result<RecordOutcome, LedgerError> {
+    ) -> Result<PublicationOutcome, LedgerError> {
         let _permit = self.recording.acquire().await;
         let key = &claim.key;
         let mut entry = Entry {
@@ -257,21 +266,21 @@ impl<S: LedgerStore> Ledger<S> {
         for attempt in 0..WRITE_ATTEMPTS {
             back_off(attempt).await;
             if let WriteOutcome::Written(_) = self.store.replace(key, &etag, &entry).await? {
-                return Ok(RecordOutcome::Recorded);
+                return Ok(PublicationOutcome::Recorded);
             }
             let Some(current) = self.store.read(key).await? else {
                 // Somebody has deleted the entry.
                 if let WriteOutcome::Written(_) = self.store.create(key, &entry).await? {
-                    return Ok(RecordOutcome::Recorded);
+                    return Ok(PublicationOutcome::Recorded);
                 }
                 continue;
             };
-            match current.entry.on(&self.topic) {
+            match current.entry.publication_on(&self.topic) {
                 // An earlier attempt wrote it, and its answer was lost.
                 Some(recorded) if recorded.message_id == message_id => {
-                    return Ok(RecordOutcome::Recorded);
+                    return Ok(PublicationOutcome::Recorded);
                 }
-                Some(_) => return Ok(RecordOutcome::SecondAlert),
+                Some(_) => return Ok(PublicationOutcome::SecondAlert),
                 None => {}
             }
             let own = entry.published.pop();
@@ -285,6 +294,10 @@ impl<S: LedgerStore> Ledger<S> {
     }
 
     /// Releases a claim whose alert was not accepted: it expires at once.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. The claim then expires by itself.
     pub async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
         let _permit = self.claiming.acquire().await;
         // The nonce makes this a version that never existed before.
@@ -308,14 +321,14 @@ impl<S: LedgerStore> Ledger<S> {
         }
     }
 
-    fn standing(&self, entry: &Entry, own: &Lease, now: Timestamp) -> Standing {
-        if entry.on(&self.topic).is_some() {
-            return Standing::AlreadyAlerted;
+    fn state(&self, entry: &Entry, own: &Lease, now: Timestamp) -> EntryState {
+        if entry.publication_on(&self.topic).is_some() {
+            return EntryState::AlreadyAlerted;
         }
         match &entry.claim {
-            Some(lease) if lease == own => Standing::Own,
-            Some(lease) if lease.expires_at > now => Standing::HeldElsewhere,
-            _ => Standing::Free,
+            Some(lease) if lease == own => EntryState::OwnClaim,
+            Some(lease) if lease.expires_at > now => EntryState::ClaimedElsewhere,
+            _ => EntryState::Claimable,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     record_source::{ReadError, StoreError, StoreErrorKind},
-    sink::{SinkError, Subscribers},
+    sink::{SinkError, Subscriptions},
 };
 use crate::{
     alert::escape::clean,
@@ -38,15 +38,15 @@ fn fetch(object: &ObjectRef, error: &StoreError) -> Failure {
         StoreErrorKind::Missing => (ErrorType::ObjectMissing, error.remedy),
         StoreErrorKind::AccessDenied => (
             ErrorType::ObjectAccessDenied,
-            "allow s3:GetObject to the role that reads (LOG_READER_ROLE_ARN, or else the \
-             function's own) and in the bucket's policy",
+            "allow the reading role (LOG_READER_ROLE_ARN, or else the function's own) s3:GetObject, in \
+             its own policy and in the bucket's",
         ),
         StoreErrorKind::KeyAccessDenied => (
             ErrorType::KeyAccessDenied,
-            "allow kms:Decrypt to the role that reads (LOG_READER_ROLE_ARN, or else the \
-             function's own) and in the key's policy",
+            "allow the reading role (LOG_READER_ROLE_ARN, or else the function's own) kms:Decrypt, in \
+             its own policy and in the key's",
         ),
-        StoreErrorKind::RoleRefused => (
+        StoreErrorKind::AssumeRoleDenied => (
             ErrorType::ObjectAccessDenied,
             "let the function's role assume the role in LOG_READER_ROLE_ARN, and name the \
              function's role in that role's trust policy",
@@ -80,7 +80,7 @@ pub(super) fn publish_self_test(error: &SinkError) -> Failure {
     publish_named("the self-test alert", error)
 }
 
-pub(super) fn list_subscribers(error: &SinkError) -> Failure {
+pub(super) fn list_subscriptions(error: &SinkError) -> Failure {
     let causes = with_causes(error);
     Failure {
         error_type: sink_error_type(error),
@@ -94,14 +94,14 @@ pub(super) fn list_subscribers(error: &SinkError) -> Failure {
     }
 }
 
-pub(super) fn no_subscribers(subscribers: Subscribers) -> Failure {
+pub(super) fn no_subscribers(subscriptions: Subscriptions) -> Failure {
     Failure {
         error_type: ErrorType::NoSubscribers,
         message: format!(
             "nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
              ({} wait to be confirmed); subscribe somebody, or follow the link in the mail that asks \
              to confirm",
-            subscribers.pending
+            subscriptions.pending
         ),
     }
 }
@@ -110,8 +110,8 @@ pub(super) fn deadline_exceeded(object: &ObjectRef) -> Failure {
     Failure {
         error_type: ErrorType::DeadlineExceeded,
         message: format!(
-            "{}: the invocation's time did not suffice; if that repeats, raise the function's memory \
-             or timeout (60 seconds at most), or send fewer objects at a time",
+            "{}: the invocation's deadline came first; if that repeats, raise the function's memory or \
+             timeout (60 seconds at most), or send fewer objects at a time",
             object_name(object)
         ),
     }

@@ -1,13 +1,13 @@
-//! Groups: findings that share affected account and actor, held until they are sent as one alert.
+//! Groups: findings that share affected account and actor, collected to be sent as one alert.
 //!
-//! Pure, and bounded in memory: when too much is held, the largest group is handed out early.
+//! Pure, and bounded in memory: when the open groups hold too much, the largest is returned early.
 
 use std::collections::HashMap;
 
 use crate::{alert::GroupKey, rules::Finding};
 
-/// Most bytes of records that are held.
-const HELD_BYTES: usize = 1 << 20;
+/// Most bytes of records in open groups.
+const OPEN_BYTES: usize = 1 << 20;
 
 /// Findings that belong into one alert.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub(super) struct Group {
 pub(super) struct Groups {
     /// The account in the log file's key, for records that name none.
     file_account: Option<String>,
-    held: HashMap<GroupKey, Held>,
-    held_bytes: usize,
+    open: HashMap<GroupKey, OpenGroup>,
+    open_bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct OpenGroup {
     findings: Vec<Finding>,
     bytes: usize,
 }
@@ -41,35 +41,35 @@ impl Groups {
         }
     }
 
-    /// Adds a finding to its group. Returns the largest group when too much is held.
+    /// Adds a finding to its group. Returns the largest group when the open ones hold too much.
     pub(super) fn add(&mut self, finding: Finding) -> Option<Group> {
         let key = GroupKey::of(&finding.record, self.file_account.as_deref());
         let bytes = finding.record.memory_bytes();
-        let held = self.held.entry(key).or_default();
-        held.findings.push(finding);
-        held.bytes += bytes;
-        self.held_bytes += bytes;
-        if self.held_bytes <= HELD_BYTES {
+        let group = self.open.entry(key).or_default();
+        group.findings.push(finding);
+        group.bytes += bytes;
+        self.open_bytes += bytes;
+        if self.open_bytes <= OPEN_BYTES {
             return None;
         }
         let largest = self.largest()?;
-        let held = self.held.remove(&largest)?;
-        self.held_bytes -= held.bytes;
+        let group = self.open.remove(&largest)?;
+        self.open_bytes -= group.bytes;
         Some(Group {
             key: largest,
-            findings: held.findings,
+            findings: group.findings,
             complete: false,
         })
     }
 
-    /// Returns the groups that are still held, in the order of their keys.
+    /// Returns the groups that are still open, in the order of their keys.
     pub(super) fn into_rest(self) -> Vec<Group> {
         let mut rest: Vec<Group> = self
-            .held
+            .open
             .into_iter()
-            .map(|(key, held)| Group {
+            .map(|(key, group)| Group {
                 key,
-                findings: held.findings,
+                findings: group.findings,
                 complete: true,
             })
             .collect();
@@ -79,7 +79,7 @@ impl Groups {
 
     /// The largest group; of equal ones the first by key, so that no run differs from another.
     fn largest(&self) -> Option<GroupKey> {
-        let largest = self.held.iter().max_by(|(a, larger), (b, smaller)| {
+        let largest = self.open.iter().max_by(|(a, larger), (b, smaller)| {
             larger.bytes.cmp(&smaller.bytes).then_with(|| b.cmp(a))
         });
         largest.map(|(key, _)| key.clone())
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_group_is_handed_out_when_more_than_a_mebibyte_is_held() {
+    fn the_largest_group_is_returned_when_the_open_ones_hold_more_than_a_mebibyte() {
         let mut groups = Groups::new(None);
         let mut early = Vec::new();
         for (actor, id, kilobytes) in [

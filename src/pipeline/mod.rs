@@ -8,6 +8,7 @@ mod failure;
 mod groups;
 mod outcome;
 mod plan;
+mod publisher;
 mod record_source;
 mod self_test;
 mod sender;
@@ -32,15 +33,17 @@ use deadline::Deadline;
 use groups::Groups;
 use outcome::JobOutcome;
 use plan::{Action, Job, Plan, plan};
+use publisher::SendContext;
 use record_source::RecordSource;
-use sender::{Origin, Sender};
+use self_test::self_test;
+use sender::Sender;
 use task_result::TaskResult;
-use triage::Triage;
+use triage::{Decision, Triage};
 
 pub use self::{
     deadline::REQUEST_TIME,
     record_source::{LogBody, LogStore, StoreError, StoreErrorKind},
-    sink::{AlertSink, SinkError, Subscribers},
+    sink::{AlertSink, SinkError, Subscriptions},
 };
 
 /// Objects of one envelope that are scanned at the same time.
@@ -66,7 +69,7 @@ pub struct Settings {
 pub struct Invocation {
     /// Tells this attempt from any other.
     pub id: String,
-    /// When it will be cut off, if ever.
+    /// When Lambda ends it; `None` if it has no timeout.
     pub deadline: Option<Timestamp>,
 }
 
@@ -112,21 +115,28 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
 
     /// Handles every object of `envelope`, as far as time allows.
     ///
-    /// Returns the report and one outcome for each delivery; the failures are in both.
+    /// Returns the report and one outcome for each delivery. A failure is counted in the report and
+    /// stands in the outcome of each delivery that it concerns.
     pub async fn handle(
         &self,
         envelope: &Envelope,
         invocation: &Invocation,
     ) -> (Report, Vec<DeliveryOutcome>) {
         let deadline = &Deadline::new(invocation.deadline, &self.clock);
-        let plan = plan(&envelope.deliveries);
-        let outcomes = self.handle_jobs(&plan.jobs, &invocation.id, deadline).await;
-        let mut report = sum_reports(&outcomes);
-        let mut deliveries = delivery_outcomes(&envelope.deliveries, &plan, &outcomes, &mut report);
+        let deliveries = &envelope.deliveries;
+        log_problems(deliveries);
+        let plan = plan(deliveries);
+        let jobs = self.handle_jobs(&plan.jobs, &invocation.id, deadline).await;
+        let mut report = sum_reports(deliveries, &jobs);
+        let mut outcomes = delivery_outcomes(deliveries, &plan, &jobs);
         if envelope.is_self_test() {
-            self.self_test(deadline, &mut report, &mut deliveries).await;
+            let test = Box::pin(self_test(&self.sink, deadline)).await;
+            report.messages += test.messages;
+            for outcome in &mut outcomes {
+                outcome.failures.extend(test.failure.clone());
+            }
         }
-        (report, deliveries)
+        (report, outcomes)
     }
 
     /// Handles jobs side by side. Returns their outcomes in the order of the jobs.
@@ -149,80 +159,81 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         numbered.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// Takes one object through the stages: each record is triaged, findings are grouped, groups are
-    /// sent.
     async fn handle_job(
         &self,
         job: &Job,
         invocation: &str,
         deadline: &Deadline<'_, C>,
     ) -> JobOutcome {
-        let object = &job.object_event.object;
-        let file_account = match &job.action {
-            Action::Scan { file_account } => file_account.as_deref(),
-            Action::Skip {
-                reason,
-                log_file_removed,
-            } => return JobOutcome::skipped(job, reason, *log_file_removed),
-        };
-        let scan = Scan::new(Arc::clone(&self.sources), self.limits);
-        let key_is_log_file = file_account.is_some();
-        let mut records = RecordSource::new(&self.store, object, key_is_log_file, scan, deadline);
-        let mut groups = Groups::new(file_account.map(str::to_owned));
-        let origin = Origin {
-            object,
-            file_account,
-            withhold_values: self.withhold_values,
-            invocation,
-        };
-        let mut sender = Sender::new(&self.ledger, &self.sink, deadline, origin);
-        let mut outcome = JobOutcome::new();
-        let read = loop {
-            match records.next().await {
-                Ok(Some(record)) => {
-                    let triaged = self.triage.decide(record, job.batch_task, deadline.now());
-                    let finding =
-                        triaged.and_then(|triaged| outcome.count(triaged, job.batch_task));
-                    if let Some(group) = finding.and_then(|finding| groups.add(finding)) {
-                        sender.send(vec![group]).await;
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+        match &job.action {
+            Action::Skip(skip) => JobOutcome::skipped(job, skip),
+            Action::Scan { file_account } => {
+                let context = SendContext {
+                    object: &job.object_event.object,
+                    file_account: file_account.as_deref(),
+                    withhold_values: self.withhold_values,
+                    invocation,
+                };
+                self.scan(job, context, deadline).await
             }
-        };
-        sender.send(groups.into_rest()).await;
-        outcome.add(sender.finish().await);
-        outcome.report.fetched_bytes = records.fetched_bytes();
-        outcome.report.expanded_bytes = records.expanded_bytes();
-        outcome.finish(read, job, deadline.now())
+        }
     }
 
-    async fn self_test(
+    /// Takes one object through the stages: each record is triaged, findings are grouped, groups are
+    /// sent.
+    async fn scan(
         &self,
+        job: &Job,
+        context: SendContext<'_>,
         deadline: &Deadline<'_, C>,
-        report: &mut Report,
-        deliveries: &mut [DeliveryOutcome],
-    ) {
-        let tested = Box::pin(self_test::self_test(&self.sink, deadline, report));
-        if let Err(failure) = tested.await {
-            tracing::error!(
-                error_type = %failure.error_type,
-                error = failure.message,
-                "the self-test failed"
-            );
-            for delivery in deliveries {
-                delivery.failures.push(failure.clone());
+    ) -> JobOutcome {
+        let scan = Scan::new(Arc::clone(&self.sources), self.limits);
+        let mut records = RecordSource::new(&self.store, context.object, scan, deadline);
+        let mut groups = Groups::new(context.file_account.map(str::to_owned));
+        let mut sender = Sender::new(&self.ledger, &self.sink, deadline, context);
+        let mut outcome = JobOutcome::new();
+        let read = loop {
+            let record = match records.next().await {
+                Ok(Some(record)) => record,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            let triaged = self.triage.decide(record, job.batch_task, deadline.now());
+            let Some(triaged) = triaged else { continue };
+            outcome.count(&triaged, job.batch_task);
+            if let Decision::Alert(finding) = triaged.decision
+                && let Some(group) = groups.add(finding)
+            {
+                outcome.add(sender.send(vec![group]).await);
             }
+        };
+        outcome.add(sender.send(groups.into_rest()).await);
+        outcome.add(sender.finish().await);
+        outcome.finish(records.end(read), job, deadline.now())
+    }
+}
+
+/// Logs the parts of an envelope that have an unknown shape.
+fn log_problems(deliveries: &[Delivery]) {
+    for delivery in deliveries {
+        for problem in &delivery.problems {
+            tracing::error!(
+                error_type = %ErrorType::UnknownEnvelope,
+                delivery = clean(&delivery.id, 128),
+                %problem,
+                "part of the envelope has an unknown shape"
+            );
         }
     }
 }
 
-fn sum_reports(outcomes: &[JobOutcome]) -> Report {
+fn sum_reports(deliveries: &[Delivery], outcomes: &[JobOutcome]) -> Report {
     let mut sum = Report::default();
     for outcome in outcomes {
         sum.add(&outcome.report);
     }
+    let problems = deliveries.iter().map(|delivery| delivery.problems.len());
+    sum.envelope_problems += problems.sum::<usize>() as u64;
     sum
 }
 
@@ -231,24 +242,14 @@ fn delivery_outcomes(
     deliveries: &[Delivery],
     plan: &Plan,
     outcomes: &[JobOutcome],
-    report: &mut Report,
 ) -> Vec<DeliveryOutcome> {
     let mut all = Vec::with_capacity(deliveries.len());
     for (delivery, jobs) in deliveries.iter().zip(&plan.jobs_of_delivery) {
-        let mut failures = Vec::new();
-        for problem in &delivery.problems {
-            report.envelope_problems += 1;
-            let message = problem.to_string();
-            tracing::error!(
-                delivery = clean(&delivery.id, 128),
-                problem = message,
-                "part of the envelope has an unknown shape"
-            );
-            failures.push(Failure {
-                error_type: ErrorType::UnknownEnvelope,
-                message,
-            });
-        }
+        let problems = delivery.problems.iter().map(|problem| Failure {
+            error_type: ErrorType::UnknownEnvelope,
+            message: problem.to_string(),
+        });
+        let mut failures: Vec<Failure> = problems.collect();
         let mut result = TaskResult::default();
         for &job in jobs {
             failures.extend(outcomes[job].failure.clone());

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::{
     failure::{self, object_name},
-    plan::Job,
-    record_source::ReadError,
-    sender::Sent,
+    plan::{Job, Skip},
+    publisher::Sent,
+    record_source::{ReadEnd, ReadError},
     task_result::TaskResult,
     triage::{Decision, Triaged},
 };
@@ -14,9 +16,7 @@ use crate::{
     alert::escape::clean,
     envelope::{ErrorType, Failure, ObjectEventKind, ObjectRef},
     report::Report,
-    rules::Finding,
 };
-use jiff::Timestamp;
 
 /// Most unwatched events that the log names for one object.
 const NAMED_UNWATCHED: usize = 20;
@@ -25,7 +25,7 @@ const NAMED_UNWATCHED: usize = 20;
 #[derive(Default)]
 pub(super) struct JobOutcome {
     pub(super) report: Report,
-    /// The failure that the delivery reports: the first one that another try may mend, else the first.
+    /// The failure that the delivery reports: the first retryable one, or else the first.
     pub(super) failure: Option<Failure>,
     pub(super) result: TaskResult,
     /// Events of unwatched sources, and how often each occurred.
@@ -44,10 +44,12 @@ impl JobOutcome {
     }
 
     /// The outcome of an object that is not fetched.
-    pub(super) fn skipped(job: &Job, reason: &'static str, log_file_removed: bool) -> Self {
+    pub(super) fn skipped(job: &Job, skip: &Skip) -> Self {
         let mut outcome = Self::new();
-        outcome.report.skip(reason);
-        if log_file_removed && let ObjectEventKind::Removed(event) = &job.object_event.kind {
+        outcome.report.skip(skip.reason);
+        if skip.log_file_removed
+            && let ObjectEventKind::Removed(event) = &job.object_event.kind
+        {
             let object = object_name(&job.object_event.object);
             let event = clean(event, 128);
             tracing::warn!(object, event, "a log file was removed");
@@ -55,38 +57,34 @@ impl JobOutcome {
         outcome
     }
 
-    /// Counts a decision of triage. Returns the finding if it is to be alerted on.
-    pub(super) fn count(&mut self, triaged: Triaged, batch_task: bool) -> Option<Finding> {
+    /// Counts a decision of triage. The findings of an S3 Batch task stand in its result.
+    pub(super) fn count(&mut self, triaged: &Triaged, batch_task: bool) {
         let report = &mut self.report;
         report.findings += 1;
         report.count_level(triaged.level);
-        self.expired_filters.extend(triaged.expired_filters);
-        match triaged.decision {
+        self.expired_filters
+            .extend(triaged.expired_filters.iter().cloned());
+        match &triaged.decision {
             Decision::BelowLevel => report.below_level += 1,
             Decision::Suppressed(filters) => {
                 report.suppressed += 1;
                 for filter in filters {
-                    *report.suppressed_by.entry(filter).or_default() += 1;
+                    *report.suppressed_by.entry(filter.clone()).or_default() += 1;
                 }
             }
             Decision::Unwatched(event) => {
                 report.unwatched += 1;
-                if self.unwatched.len() < NAMED_UNWATCHED || self.unwatched.contains_key(&event) {
-                    *self.unwatched.entry(event).or_default() += 1;
+                if self.unwatched.len() < NAMED_UNWATCHED || self.unwatched.contains_key(event) {
+                    *self.unwatched.entry(event.clone()).or_default() += 1;
                 }
             }
             Decision::ResultOnly(finding) => {
                 report.result_only += 1;
-                self.result.add(&finding);
+                self.result.add(finding);
             }
-            Decision::Alert(finding) => {
-                if batch_task {
-                    self.result.add(&finding);
-                }
-                return Some(finding);
-            }
+            Decision::Alert(finding) if batch_task => self.result.add(finding),
+            Decision::Alert(_) => {}
         }
-        None
     }
 
     /// Adds what the sender did.
@@ -104,13 +102,15 @@ impl JobOutcome {
     }
 
     /// Ends the object: scanned, skipped or failed.
-    pub(super) fn finish(mut self, read: Result<(), ReadError>, job: &Job, now: Timestamp) -> Self {
+    pub(super) fn finish(mut self, end: ReadEnd, job: &Job, now: Timestamp) -> Self {
         self.log_warnings();
+        self.report.fetched_bytes = end.fetched_bytes;
+        self.report.expanded_bytes = end.expanded_bytes;
         let object = &job.object_event.object;
-        match read {
+        match end.read {
             Ok(()) => {}
             Err(ReadError::NotALogFile(error)) => {
-                self.skip_without_records(object, &error.to_string());
+                self.skip_no_records(object, &error.to_string());
                 return self;
             }
             Err(error) => self.fail(failure::read(object, &error)),
@@ -126,7 +126,7 @@ impl JobOutcome {
         self
     }
 
-    fn skip_without_records(&mut self, object: &ObjectRef, error: &str) {
+    fn skip_no_records(&mut self, object: &ObjectRef, error: &str) {
         tracing::warn!(
             object = object_name(object),
             error,
@@ -145,7 +145,7 @@ impl JobOutcome {
                 "object failed"
             );
         }
-        // One that another try may mend must not hide behind one that no try mends.
+        // A retryable failure takes precedence: AWS must deliver the object again.
         let is_better = self.failure.as_ref().is_none_or(|kept| {
             failure.error_type.is_retryable() && !kept.error_type.is_retryable()
         });

@@ -33,12 +33,16 @@ pub(super) enum Action {
         file_account: Option<String>,
     },
     /// Do not fetch it.
-    Skip {
-        /// Why, as the report counts it.
-        reason: &'static str,
-        /// Whether the event says that a log file was removed, which only a lifecycle rule should do.
-        log_file_removed: bool,
-    },
+    Skip(Skip),
+}
+
+/// Why an object is not fetched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Skip {
+    /// The reason, as the report counts it.
+    pub(super) reason: &'static str,
+    /// Whether the event says that a log file was removed, which only a lifecycle rule should do.
+    pub(super) log_file_removed: bool,
 }
 
 /// Plans the work for `deliveries`.
@@ -78,15 +82,17 @@ pub(super) fn plan(deliveries: &[Delivery]) -> Plan {
 fn action(object_event: &ObjectEvent) -> Action {
     let key_kind = classify_key(&object_event.object.key, object_event.size_bytes);
     let is_log_file = matches!(key_kind, KeyKind::LogFile { .. });
-    let skip = |reason| Action::Skip {
-        reason,
-        log_file_removed: false,
+    let skip = |reason| {
+        Action::Skip(Skip {
+            reason,
+            log_file_removed: false,
+        })
     };
     match (&object_event.kind, key_kind) {
-        (ObjectEventKind::Removed(_), _) => Action::Skip {
+        (ObjectEventKind::Removed(_), _) => Action::Skip(Skip {
             reason: "removed",
             log_file_removed: is_log_file,
-        },
+        }),
         (ObjectEventKind::Other(_), _) => skip("not a creation"),
         (ObjectEventKind::Created, KeyKind::LogFile { account }) => Action::Scan {
             file_account: Some(account),
@@ -138,9 +144,11 @@ mod tests {
         let scan = |account: Option<&str>| Action::Scan {
             file_account: account.map(str::to_owned),
         };
-        let skip = |reason, log_file_removed| Action::Skip {
-            reason,
-            log_file_removed,
+        let skip = |reason, log_file_removed| {
+            Action::Skip(Skip {
+                reason,
+                log_file_removed,
+            })
         };
         for (key, kind, expected) in [
             (

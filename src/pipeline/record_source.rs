@@ -1,6 +1,7 @@
 //! Record source: one job's records, read as a stream under the deadline and the caps.
 //!
-//! Today every job is an object that a [`LogStore`] holds.
+//! Every job is an object in a [`LogStore`]. The stages behind it only call [`RecordSource::next`] and
+//! [`RecordSource::end`].
 
 use std::error::Error;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 
 use super::deadline::Deadline;
 use crate::{
-    cloudtrail::{Record, Scan, ScanError, Step},
+    cloudtrail::{KeyKind, Record, Scan, ScanError, Step, classify_key},
     envelope::ObjectRef,
 };
 
@@ -58,11 +59,11 @@ pub enum StoreErrorKind {
     #[error("reading it is not allowed")]
     AccessDenied,
     /// The function may not use the key that the object is encrypted with.
-    #[error("using its key is not allowed")]
+    #[error("its KMS key cannot be used")]
     KeyAccessDenied,
     /// The function may not assume the role through which log files are read.
     #[error("assuming the role is not allowed")]
-    RoleRefused,
+    AssumeRoleDenied,
     /// Too many requests.
     #[error("too many requests")]
     Throttled,
@@ -71,26 +72,35 @@ pub enum StoreErrorKind {
     Other,
 }
 
-/// Why a record source ended before its end. The records before have been handed out.
-#[derive(Debug, thiserror::Error)]
+/// Why reading stopped early. The records before have been returned.
+#[derive(Debug)]
 pub(super) enum ReadError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
+    Store(StoreError),
     Scan(ScanError),
-    /// The object's key did not promise a log file, and it holds something else.
-    #[error(transparent)]
+    /// The object's key does not have the shape of a log file's, and the object holds no records.
     NotALogFile(ScanError),
-    #[error("reading took until the invocation's deadline")]
     DeadlineExceeded,
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// How reading an object ended.
+#[derive(Debug)]
+pub(super) struct ReadEnd {
+    pub(super) read: Result<(), ReadError>,
+    pub(super) fetched_bytes: u64,
+    /// Bytes after inflating.
+    pub(super) expanded_bytes: u64,
 }
 
 /// The records of one object, as far as they are of interest to some rule.
 pub(super) struct RecordSource<'a, S: LogStore, C> {
     store: &'a S,
     object: &'a ObjectRef,
-    /// Whether the object's key has the shape of a log file's.
-    key_is_log_file: bool,
     deadline: &'a Deadline<'a, C>,
     scan: Scan,
     /// `None` before the first record is asked for.
@@ -102,14 +112,12 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
     pub(super) fn new(
         store: &'a S,
         object: &'a ObjectRef,
-        key_is_log_file: bool,
         scan: Scan,
         deadline: &'a Deadline<'a, C>,
     ) -> Self {
         Self {
             store,
             object,
-            key_is_log_file,
             deadline,
             scan,
             body: None,
@@ -130,7 +138,7 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
                     None => self.scan.end_of_input(),
                 },
                 Ok(Step::Done) => return Ok(None),
-                Err(error) if self.may_be_something_else(&error) => {
+                Err(error) if self.is_not_a_log_file(&error) => {
                     return Err(ReadError::NotALogFile(error));
                 }
                 Err(error) => return Err(ReadError::Scan(error)),
@@ -138,14 +146,13 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
         }
     }
 
-    /// Bytes fetched so far.
-    pub(super) fn fetched_bytes(&self) -> u64 {
-        self.fetched_bytes
-    }
-
-    /// Bytes after inflating so far.
-    pub(super) fn expanded_bytes(&self) -> u64 {
-        self.scan.expanded_bytes()
+    /// Ends reading, as [`RecordSource::next`] returned it.
+    pub(super) fn end(self, read: Result<(), ReadError>) -> ReadEnd {
+        ReadEnd {
+            read,
+            fetched_bytes: self.fetched_bytes,
+            expanded_bytes: self.scan.expanded_bytes(),
+        }
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
@@ -160,9 +167,11 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
         Ok(chunk.ok_or(ReadError::DeadlineExceeded)??)
     }
 
-    /// Whether an object whose key promised nothing is simply no log file.
-    fn may_be_something_else(&self, error: &ScanError) -> bool {
-        if self.key_is_log_file {
+    /// Returns whether the object holds no records at all. It is skipped then, unless its key has the
+    /// shape of a log file's.
+    fn is_not_a_log_file(&self, error: &ScanError) -> bool {
+        let key = classify_key(&self.object.key, None);
+        if matches!(key, KeyKind::LogFile { .. }) {
             return false;
         }
         match error {

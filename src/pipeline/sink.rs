@@ -14,12 +14,12 @@ pub trait AlertSink {
     async fn publish(&self, message: &Message) -> Result<String, SinkError>;
 
     /// Counts the subscriptions.
-    async fn subscribers(&self) -> Result<Subscribers, SinkError>;
+    async fn subscriptions(&self) -> Result<Subscriptions, SinkError>;
 }
 
 /// The subscriptions of a topic.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Subscribers {
+pub struct Subscriptions {
     /// Subscriptions that receive messages.
     pub confirmed: u64,
     /// Subscriptions that nobody has confirmed yet.

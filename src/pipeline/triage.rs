@@ -40,7 +40,7 @@ pub(super) enum Decision {
     BelowLevel,
     /// Suppressed by these filters: counted.
     Suppressed(Vec<String>),
-    /// Of a source that is not watched: counted, and logged as `source name`.
+    /// Of a source that is not watched: counted. Holds event source and event name, for the log.
     Unwatched(String),
     /// Of an S3 Batch task whose findings do not alert: stands in the task's result.
     ResultOnly(Finding),
@@ -59,13 +59,13 @@ impl Triage {
     ) -> Option<Triaged> {
         let matched = self.pack.evaluate(&record, now)?;
         let is_suppressed = matched.rules.is_empty()
-            // What the filters left does not reach the minimum level.
+            // The rules that the filters left are below the minimum level.
             || (!matched.filters.is_empty() && matched.rules[0].level < self.minimum_level);
         let decision = if matched.level < self.minimum_level {
             Decision::BelowLevel
         } else if is_suppressed {
             Decision::Suppressed(matched.filters)
-        } else if !self.watched.admit(record.get("eventSource")) {
+        } else if !self.watched.matches(record.get("eventSource")) {
             Decision::Unwatched(source_and_name(&record))
         } else {
             let finding = Finding {

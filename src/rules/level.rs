@@ -53,6 +53,7 @@ impl FromStr for Level {
             .into_iter()
             .find(|level| level.as_str() == text)
             .ok_or_else(|| {
+                let text = text.escape_default();
                 format!("`{text}` is not one of informational, low, medium, high, critical")
             })
     }

@@ -101,7 +101,7 @@ fn item_sources(item: &DetectionItem) -> Result<Names, String> {
         .collect()
 }
 
-/// All parts must match: the sources that every part allows which names any.
+/// All parts must match: the sources that the parts have in common. Parts that name none are ignored.
 fn intersection(parts: impl Iterator<Item = Result<Names, String>>) -> Result<Names, String> {
     let mut found: Option<Names> = None;
     let mut why = "it names no eventSource".to_owned();

@@ -398,8 +398,8 @@ fn late_and_corrected_records_say_why() {
         (
             "When:",
             json!({"reason": "A_NEW\nREASON"}),
-            "When:     2026-03-02 16:44:04 UTC (7 minutes ago); CloudTrail marks it as late \
-             (A_NEW\\nREASON)",
+            "When:     2026-03-02 16:44:04 UTC (7 minutes ago); CloudTrail's addendum gives the reason \
+             A_NEW\\nREASON",
         ),
         (
             "Note:",

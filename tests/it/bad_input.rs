@@ -359,7 +359,7 @@ fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
             let scanned = scan_both(&case.body, &Sources::only([CONSOLE]), limits, sizes);
             assert_eq!(scanned.records.len(), case.records, "{}", case.name);
             match (&scanned.end, &case.end) {
-                // Where a bracket is wrong is told by the brackets around it.
+                // Where a bracket is wrong depends on the brackets around it.
                 (Err(ScanError::NotJson { .. }), Err(ScanError::NotJson { offset: 0 })) => {}
                 (end, expected) => assert_eq!(end, expected, "{}", case.name),
             }

@@ -94,11 +94,11 @@ fn a_retryable_failure_is_reported_before_a_permanent_one() {
     ]);
     let whole = cut.clone();
     cut.truncate(cut.len() - 3);
-    // Refused, and corrupt: the first is told.
+    // Refused, and corrupt: the first is reported.
     let stores = with_file(cut);
     *stores.refusals.borrow_mut() = 2;
     assert_eq!(stores.handle(None).failures(), [ErrorType::AlertRefused]);
-    // Refused, and busy: the second.
+    // Refused, and claimed elsewhere: the second.
     let stores = with_file(whole);
     *stores.refusals.borrow_mut() = 1;
     stores.claimed_by_another("b");
@@ -136,14 +136,17 @@ fn each_part_of_a_group_records_its_own_findings() {
 
 #[test]
 fn an_accepted_alert_is_recorded_at_the_fourth_attempt_or_fails_the_object() {
-    for (failures, told) in [(3, vec![]), (4, vec![ErrorType::LedgerUnavailable])] {
+    for (failures, reported) in [(3, vec![]), (4, vec![ErrorType::LedgerUnavailable])] {
         let stores = with_file(log_file(&[record("CloseAccount", "a")]));
         *stores.ledger_failures.borrow_mut() = failures;
         let handled = stores.handle(Some(60));
         assert_eq!((handled.report.published, handled.report.messages), (1, 1));
-        assert_eq!(handled.failures(), told);
+        assert_eq!(handled.failures(), reported);
         // The claim, and four tries; the last one is answered, or nobody is left to ask.
         assert_eq!(*stores.requests.borrow(), 5);
-        assert_eq!(stores.entry("a").unwrap().claim.is_none(), told.is_empty());
+        assert_eq!(
+            stores.entry("a").unwrap().claim.is_none(),
+            reported.is_empty()
+        );
     }
 }

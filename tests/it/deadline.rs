@@ -7,12 +7,12 @@ use billing_watch::{
     cloudtrail::{ScanLimits, Sources},
     envelope::{DeliveryOutcome, Envelope, ErrorType, ObjectRef},
     ledger::{
-        ClaimRequest, Entry, Ledger, LedgerError, LedgerStore, MemoryLedger, VersionedEntry,
+        ClaimRequest, Entry, Ledger, LedgerError, LedgerStore, MemoryLedgerStore, VersionedEntry,
         WriteOutcome,
     },
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
-        Subscribers,
+        Subscriptions,
     },
     report::Report,
     rules::{Level, RulePack},
@@ -42,7 +42,7 @@ pub(crate) struct SlowStores {
     pub(crate) ledger_failures: RefCell<usize>,
     /// Requests to the ledger.
     pub(crate) requests: RefCell<usize>,
-    ledger: MemoryLedger,
+    ledger: MemoryLedgerStore,
     opened: RefCell<usize>,
     pub(crate) alerts: RefCell<Vec<Message>>,
 }
@@ -86,7 +86,7 @@ impl AlertSink for &SlowStores {
         Ok(format!("message-{}", alerts.len()))
     }
 
-    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
         unreachable!("only a self-test asks")
     }
 }
@@ -112,13 +112,17 @@ impl LedgerStore for &SlowStores {
         *self.requests.borrow_mut() += 1;
         if entry.claim.is_none() && *self.ledger_failures.borrow() > 0 {
             *self.ledger_failures.borrow_mut() -= 1;
-            return Err(LedgerError::new("out of order".to_owned()));
+            return Err(LedgerError {
+                remedy: "allow s3:PutObject",
+                source: Some("AccessDenied: no".into()),
+                ..LedgerError::new(format!("failed to write {key}"))
+            });
         }
         self.ledger.replace(key, etag, entry).await
     }
 }
 
-/// How an invocation handled, and how many seconds it took.
+/// How an invocation ended, and how many seconds it took.
 pub(crate) struct Handled {
     pub(crate) report: Report,
     outcomes: Vec<DeliveryOutcome>,
@@ -126,6 +130,11 @@ pub(crate) struct Handled {
 }
 
 impl Handled {
+    pub(crate) fn messages(&self) -> Vec<&str> {
+        let failures = self.outcomes.iter().flat_map(|outcome| &outcome.failures);
+        failures.map(|failure| failure.message.as_str()).collect()
+    }
+
     pub(crate) fn failures(&self) -> Vec<ErrorType> {
         let failures = self.outcomes.iter().flat_map(|outcome| &outcome.failures);
         failures.map(|failure| failure.error_type).collect()
@@ -299,7 +308,7 @@ fn no_alert_is_begun_without_time_to_record_it() {
     assert_eq!((handled.report.messages, handled.report.failed), (5, 1));
     assert!(close(handled.seconds, 50.0), "{}", handled.seconds);
     let entries = (0..3_000).filter_map(|number| stores.entry(&format!("id-{number:04}")));
-    let published = entries.filter(|entry| entry.on(TOPIC).is_some());
+    let published = entries.filter(|entry| entry.publication_on(TOPIC).is_some());
     assert_eq!(published.count() as u64, handled.report.published);
 }
 
@@ -358,7 +367,7 @@ fn the_sender_waits_for_another_invocations_claim_as_long_as_time_allows() {
         assert!(close(handled.seconds, seconds), "{}", handled.seconds);
     }
     // One that runs out meanwhile is taken over.
-    stores.ledger = MemoryLedger::default();
+    stores.ledger = MemoryLedgerStore::default();
     let other = Ledger::new(&stores, TOPIC);
     let until = now() + SignedDuration::from_secs(1);
     block_on(other.claim(&claim_request("2026/03/02/a.json", until))).unwrap();

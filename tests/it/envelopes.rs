@@ -254,12 +254,12 @@ fn s3_batch_gets_a_result_code_for_each_task() {
         .map(|id| json!({"taskId": id.to_string(), "s3Key": "k.gz", "s3BucketArn": "arn:aws:s3:::b"}))
         .collect();
     let envelope = Envelope::parse(&payload).unwrap();
-    let told = DeliveryOutcome {
+    let with_findings = DeliveryOutcome {
         result: "1 finding".to_owned(),
         ..DeliveryOutcome::default()
     };
     let outcomes = [
-        told,
+        with_findings,
         failure(ErrorType::ObjectCorrupt),
         failure(ErrorType::ObjectThrottled),
     ];

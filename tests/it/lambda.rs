@@ -256,12 +256,12 @@ impl Aws {
 
 /// What Lambda hears of an invocation.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Answer {
     Response(Value),
     Error(Value),
 }
 
-impl Heard {
+impl Answer {
     pub(crate) fn response(self) -> Value {
         match self {
             Self::Response(response) => response,
@@ -281,7 +281,7 @@ impl Heard {
 pub(crate) struct Function {
     child: Child,
     events: mpsc::Sender<Value>,
-    heard: mpsc::Receiver<Heard>,
+    answers: mpsc::Receiver<Answer>,
     server: Arc<Server>,
     output: Option<JoinHandle<String>>,
 }
@@ -295,7 +295,7 @@ impl Function {
     pub(crate) fn start_within(aws: &Aws, variables: &[(&str, &str)], timeout: Duration) -> Self {
         let server = Arc::new(Server::http("127.0.0.1:0").unwrap());
         let (events, next_event) = mpsc::channel();
-        let (tell, heard) = mpsc::channel();
+        let (tell, answers) = mpsc::channel();
         let api = Arc::clone(&server);
         std::thread::spawn(move || runtime_api(&api, &next_event, &tell, timeout));
         let mut child = command(aws)
@@ -313,26 +313,26 @@ impl Function {
         Self {
             child,
             events,
-            heard,
+            answers,
             server,
             output: Some(output),
         }
     }
 
-    pub(crate) fn invoke(&self, event: &Value) -> Heard {
+    pub(crate) fn invoke(&self, event: &Value) -> Answer {
         self.events.send(event.clone()).unwrap();
-        self.heard.recv_timeout(PATIENCE).unwrap()
+        self.answers.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Invokes the function, and kills it if it has not answered by then.
-    pub(crate) fn invoke_for(&mut self, event: &Value, time: Duration) -> Option<Heard> {
+    pub(crate) fn invoke_for(&mut self, event: &Value, time: Duration) -> Option<Answer> {
         self.events.send(event.clone()).unwrap();
-        let heard = self.heard.recv_timeout(time).ok();
-        if heard.is_none() {
+        let answers = self.answers.recv_timeout(time).ok();
+        if answers.is_none() {
             self.child.kill().unwrap();
             self.child.wait().unwrap();
         }
-        heard
+        answers
     }
 
     /// Ends the function; gives the lines that it wrote, all of them JSON.
@@ -373,7 +373,7 @@ pub(crate) fn command(aws: &Aws) -> Command {
 fn runtime_api(
     server: &Server,
     events: &mpsc::Receiver<Value>,
-    tell: &mpsc::Sender<Heard>,
+    tell: &mpsc::Sender<Answer>,
     timeout: Duration,
 ) {
     let mut number = 0;
@@ -405,12 +405,12 @@ fn runtime_api(
         request.as_reader().read_to_string(&mut body).unwrap();
         let body = serde_json::from_str(&body).unwrap_or(json!(body));
         let _ = request.respond(Response::from_string("{}").with_status_code(202));
-        let heard = if url.ends_with("/response") {
-            Heard::Response(body)
+        let answers = if url.ends_with("/response") {
+            Answer::Response(body)
         } else {
-            Heard::Error(body)
+            Answer::Error(body)
         };
-        if tell.send(heard).is_err() {
+        if tell.send(answers).is_err() {
             return;
         }
     }

@@ -8,8 +8,8 @@ use billing_watch::{
     envelope::ObjectRef,
     ledger::{
         Archive, ArchivedMessage, Claim, ClaimOutcome, ClaimRequest, Entry, Lease, Ledger,
-        LedgerError, LedgerStore, MemoryLedger, RecordOutcome, VersionedEntry, WriteOutcome,
-        record_key,
+        LedgerError, LedgerStore, MemoryLedgerStore, PublicationOutcome, VersionedEntry,
+        WriteOutcome, record_key,
     },
     rules::{Finding, RulePack},
 };
@@ -50,7 +50,7 @@ fn archive() -> Archive {
 /// A memory that can lose the answers of writes and serve several ledgers.
 #[derive(Default)]
 struct Shared {
-    memory: MemoryLedger,
+    memory: MemoryLedgerStore,
     /// Writes yet to come that take place and are answered as if somebody else had been faster.
     lost_answers: Cell<usize>,
     /// Whether writes fail.
@@ -118,13 +118,17 @@ impl Shared {
         acquired(self.claim(now))
     }
 
-    fn record(&self, claim: &Claim, message_id: &str) -> RecordOutcome {
+    fn record(&self, claim: &Claim, message_id: &str) -> PublicationOutcome {
         self.try_record(claim, message_id).unwrap()
     }
 
-    fn try_record(&self, claim: &Claim, message_id: &str) -> Result<RecordOutcome, LedgerError> {
+    fn try_record(
+        &self,
+        claim: &Claim,
+        message_id: &str,
+    ) -> Result<PublicationOutcome, LedgerError> {
         let ledger = self.ledger();
-        block_on(ledger.record(claim, message_id, now(), &archive()))
+        block_on(ledger.record_publication(claim, message_id, now(), &archive()))
     }
 
     fn entry(&self) -> Entry {
@@ -153,7 +157,10 @@ fn acquired(outcome: ClaimOutcome) -> Claim {
 fn a_published_record_never_alerts_again() {
     let shared = Shared::default();
     let claim = shared.acquire(now());
-    assert_eq!(shared.record(&claim, "message-1"), RecordOutcome::Recorded);
+    assert_eq!(
+        shared.record(&claim, "message-1"),
+        PublicationOutcome::Recorded
+    );
     assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
     let years_later = now() + SignedDuration::from_hours(24 * 3650);
     assert_eq!(shared.claim(years_later), ClaimOutcome::AlreadyAlerted);
@@ -181,7 +188,7 @@ fn a_claim_costs_one_request_recording_one_more_and_a_duplicate_two() {
     assert_eq!(shared.requests.get(), 5);
     acquired(claim("new"));
     assert_eq!(shared.requests.get(), 7);
-    assert_eq!(claim("new"), ClaimOutcome::HeldElsewhere);
+    assert_eq!(claim("new"), ClaimOutcome::ClaimedElsewhere);
     assert_eq!(shared.requests.get(), 8);
 }
 
@@ -197,9 +204,9 @@ fn a_claim_is_exclusive_until_it_expires_even_for_the_same_invocation() {
         block_on(ledger.claim(&request)).unwrap()
     };
     acquired(claim(now()));
-    assert_eq!(claim(now()), ClaimOutcome::HeldElsewhere);
+    assert_eq!(claim(now()), ClaimOutcome::ClaimedElsewhere);
     let last = in_a_minute() - SignedDuration::from_nanos(1);
-    assert_eq!(claim(last), ClaimOutcome::HeldElsewhere);
+    assert_eq!(claim(last), ClaimOutcome::ClaimedElsewhere);
     acquired(claim(in_a_minute()));
 }
 
@@ -213,8 +220,11 @@ fn a_write_whose_answer_was_lost_is_recognized() {
     let later = shared.acquire(in_a_minute());
     assert_ne!(claim, later);
     shared.lost_answers.set(1);
-    assert_eq!(shared.record(&later, "m"), RecordOutcome::Recorded);
-    assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "m");
+    assert_eq!(shared.record(&later, "m"), PublicationOutcome::Recorded);
+    assert_eq!(
+        shared.entry().publication_on(TOPIC).unwrap().message_id,
+        "m"
+    );
 }
 
 #[test]
@@ -222,10 +232,16 @@ fn an_accepted_alert_is_recorded_although_somebody_took_the_claim_over() {
     let shared = Shared::default();
     let late = shared.acquire(now());
     let claim = shared.acquire(in_a_minute());
-    assert_eq!(shared.record(&late, "first"), RecordOutcome::Recorded);
+    assert_eq!(shared.record(&late, "first"), PublicationOutcome::Recorded);
     assert_eq!(shared.claim(in_a_minute()), ClaimOutcome::AlreadyAlerted);
-    assert_eq!(shared.record(&claim, "second"), RecordOutcome::SecondAlert);
-    assert_eq!(shared.entry().on(TOPIC).unwrap().message_id, "first");
+    assert_eq!(
+        shared.record(&claim, "second"),
+        PublicationOutcome::SecondAlert
+    );
+    assert_eq!(
+        shared.entry().publication_on(TOPIC).unwrap().message_id,
+        "first"
+    );
 }
 
 #[test]
@@ -233,7 +249,7 @@ fn an_accepted_alert_is_recorded_although_the_entry_was_deleted() {
     let shared = Shared::default();
     let elsewhere = Shared::default();
     let claim = elsewhere.acquire(now());
-    assert_eq!(shared.record(&claim, "m"), RecordOutcome::Recorded);
+    assert_eq!(shared.record(&claim, "m"), PublicationOutcome::Recorded);
     assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
 }
 
@@ -248,7 +264,7 @@ fn a_released_claim_is_free_and_releasing_the_claim_of_others_does_nothing() {
     let next = shared.acquire(now());
     assert_ne!(first, nonce(shared.entry()));
     block_on(shared.ledger().release(&claim)).unwrap();
-    assert_eq!(shared.claim(now()), ClaimOutcome::HeldElsewhere);
+    assert_eq!(shared.claim(now()), ClaimOutcome::ClaimedElsewhere);
     shared.record(&next, "m");
     block_on(shared.ledger().release(&next)).unwrap();
     assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
@@ -264,7 +280,7 @@ fn a_record_alerts_once_on_each_topic() {
     let released = claim();
     block_on(other.release(&released)).unwrap();
     assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
-    block_on(other.record(&claim(), "there", now(), &archive())).unwrap();
+    block_on(other.record_publication(&claim(), "there", now(), &archive())).unwrap();
     let published: Vec<_> = shared
         .entry()
         .published
@@ -291,8 +307,8 @@ fn recording_late_keeps_what_other_topics_have_recorded_meanwhile() {
         ..request(KEY)
     };
     let claim = acquired(block_on(other.claim(&request)).unwrap());
-    block_on(other.record(&claim, "there", now(), &archive())).unwrap();
-    assert_eq!(shared.record(&late, "here"), RecordOutcome::Recorded);
+    block_on(other.record_publication(&claim, "there", now(), &archive())).unwrap();
+    assert_eq!(shared.record(&late, "here"), PublicationOutcome::Recorded);
     assert_eq!(shared.entry().published.len(), 2);
 }
 
@@ -334,8 +350,9 @@ fn a_writer_that_others_always_precede_gives_up() {
     for entry in [None, Some(Entry::default())] {
         let ledger = Ledger::new(Contended(entry), TOPIC);
         let outcome = block_on(ledger.claim(&request(KEY))).unwrap();
-        assert_eq!(outcome, ClaimOutcome::HeldElsewhere);
-        let error = block_on(ledger.record(&claim, "m", now(), &archive())).unwrap_err();
+        assert_eq!(outcome, ClaimOutcome::ClaimedElsewhere);
+        let error =
+            block_on(ledger.record_publication(&claim, "m", now(), &archive())).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ledger: 2026/03/02/e.json was written by others in each of 4 attempts"
@@ -350,7 +367,7 @@ fn only_a_write_that_others_preceded_waits_and_longer_each_time() {
         block_on(async {
             let start = tokio::time::Instant::now();
             let outcome = ledger.claim(&request(KEY)).await.unwrap();
-            assert_eq!(outcome, ClaimOutcome::HeldElsewhere);
+            assert_eq!(outcome, ClaimOutcome::ClaimedElsewhere);
             start.elapsed().as_millis()
         })
     };
@@ -408,7 +425,7 @@ fn an_entry_that_lacks_a_field_is_refused_and_one_with_unknown_fields_is_read() 
 
 #[test]
 fn the_memory_ledger_drops_the_oldest_of_more_than_ten_thousand_entries() {
-    let memory = MemoryLedger::default();
+    let memory = MemoryLedgerStore::default();
     let read = |number: usize| block_on(memory.read(&number.to_string())).unwrap();
     for number in 0..=10_000 {
         block_on(memory.create(&number.to_string(), &Entry::default())).unwrap();

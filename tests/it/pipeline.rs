@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use billing_watch::{
     cloudtrail::Sources,
     envelope::ErrorType,
-    pipeline::Subscribers,
+    pipeline::Subscriptions,
     rules::{Level, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
@@ -452,14 +452,14 @@ fn a_self_test_sends_one_marked_alert() {
 
 #[test]
 fn a_self_test_fails_if_nobody_is_subscribed() {
-    let fails = |subscribers| {
+    let fails = |subscriptions| {
         let mut harness = Harness::new();
-        harness.sink.subscribers = subscribers;
+        harness.sink.subscriptions = subscriptions;
         let (report, reply) = run_envelope(&harness.pipeline(), &json!({"action": "self-test"}));
         assert_eq!(report.messages, 1);
         reply.unwrap_err()
     };
-    let error = fails(Ok(Subscribers {
+    let error = fails(Ok(Subscriptions {
         confirmed: 0,
         pending: 2,
     }));
@@ -523,10 +523,33 @@ fn fetched_bytes_and_envelope_problems_are_counted() {
 #[test]
 fn a_file_over_the_cap_and_a_broken_one_fail_under_different_names() {
     let key = log_key("Abcdefgh12345678");
-    let mut harness = Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-    harness.settings.limits.expanded_bytes = 100;
-    let error = harness.run(&[&key]).reply.unwrap_err();
-    assert_eq!(error.error_type, ErrorType::ObjectTooLarge);
+    let whole = gzip_log(&[record("CloseAccount", "e")]);
+    let cut = whole[..whole.len() - 1].to_vec();
+    for (body, expanded_bytes, expected) in [
+        (whole, 100, ErrorType::ObjectTooLarge),
+        (cut, 1 << 20, ErrorType::ObjectCorrupt),
+    ] {
+        let mut harness = Harness::new().with_object(&key, body);
+        harness.settings.limits.expanded_bytes = expanded_bytes;
+        let error = harness.run(&[&key]).reply.unwrap_err();
+        assert_eq!(error.error_type, expected);
+    }
+}
+
+#[test]
+fn a_failure_names_its_object_all_causes_and_the_remedy() {
+    let missing = Harness::new().run(&["missing.json.gz"]);
+    insta::assert_snapshot!(missing.reply.unwrap_err(), @"failed to fetch s3://example-trail-logs/missing.json.gz: it does not exist: NoSuchKey");
+    let key = "copy.json.gz";
+    let closure = gzip_log(&[record("CloseAccount", "e")]);
+    let harness = Harness::new().with_object(key, closure.clone());
+    *harness.sink.refusals.borrow_mut() = 1;
+    insta::assert_snapshot!(harness.run(&[key]).reply.unwrap_err(), @"failed to publish an alert on s3://example-trail-logs/copy.json.gz: the request was refused: NotFound: no such topic; set ALERT_TOPIC_ARN to a topic that exists");
+    let stores = crate::deadline::SlowStores::default()
+        .with(&log_key("A"), &[(std::time::Duration::ZERO, closure)]);
+    *stores.ledger_failures.borrow_mut() = 4;
+    let handled = stores.handle(Some(60));
+    insta::assert_snapshot!(handled.messages().join("\n"), @"s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_A.json.gz: ledger: failed to write 2026/03/02/e.json: AccessDenied: no; allow s3:PutObject");
 }
 
 #[test]
@@ -583,11 +606,11 @@ fn a_task_result_lists_the_twenty_findings_of_the_highest_level() {
     let mut harness = Harness::new().with_object("a.json.gz", gzip_log(&records));
     let (_, reply) = run_envelope(&harness.pipeline(), &batch(&["a.json.gz"]));
     let reply = reply.unwrap();
-    let told = reply["results"][0]["resultString"].as_str().unwrap();
+    let result = reply["results"][0]["resultString"].as_str().unwrap();
     assert!(
-        told.starts_with("26 findings: critical CloseAccount succeeded highest, medium"),
-        "{told}"
+        result.starts_with("26 findings: critical CloseAccount succeeded highest, medium"),
+        "{result}"
     );
-    assert!(told.ends_with("succeeded e18, …"), "{told}");
-    assert_eq!(told.matches("succeeded").count(), 20);
+    assert!(result.ends_with("succeeded e18, …"), "{result}");
+    assert_eq!(result.matches("succeeded").count(), 20);
 }

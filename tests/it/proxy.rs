@@ -55,7 +55,7 @@ impl Fault {
         !matches!(self, Self::Answer(..) | Self::ResetBefore)
     }
 
-    /// Whether it does so and nobody may be told: who is answered late may have stopped listening.
+    /// Whether it takes effect although the client may not learn of it: it may have stopped waiting for a late answer.
     pub(crate) fn loses_answer(&self) -> bool {
         matches!(self, Self::ResetAfter | Self::Cut | Self::Slow(_))
     }

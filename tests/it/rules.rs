@@ -176,7 +176,7 @@ fn a_user_rule_is_added_and_logged() {
         loaded
             .pack
             .sources()
-            .admit(Some(&json!("S3.amazonaws.com")))
+            .matches(Some(&json!("S3.amazonaws.com")))
     );
 }
 

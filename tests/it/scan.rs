@@ -76,7 +76,7 @@ fn reference(text: &[u8], sources: &Sources) -> Result<Vec<Value>, ()> {
         .iter()
         .filter(|raw| raw.get().starts_with('{'))
         .map(|raw| Record::parse(raw.get().as_bytes()).record)
-        .filter(|record| sources.admit(record.get("eventSource")))
+        .filter(|record| sources.matches(record.get("eventSource")))
         .map(|record| record.as_value().clone())
         .collect())
 }

@@ -11,10 +11,10 @@ use billing_watch::{
     alert::Message,
     cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step},
     envelope::{Envelope, ObjectRef},
-    ledger::{Ledger, MemoryLedger},
+    ledger::{Ledger, MemoryLedgerStore},
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
-        StoreErrorKind, Subscribers,
+        StoreErrorKind, Subscriptions,
     },
     report::Report,
     rules::{Level, RuleFile, RulePack},
@@ -205,7 +205,7 @@ pub(crate) struct MemorySink {
     pub(crate) alerts: RefCell<Vec<Message>>,
     pub(crate) refusals: RefCell<usize>,
     /// An error says whether it is retryable.
-    pub(crate) subscribers: Result<Subscribers, bool>,
+    pub(crate) subscriptions: Result<Subscriptions, bool>,
 }
 
 impl Default for MemorySink {
@@ -213,7 +213,7 @@ impl Default for MemorySink {
         Self {
             alerts: RefCell::default(),
             refusals: RefCell::default(),
-            subscribers: Ok(Subscribers {
+            subscriptions: Ok(Subscriptions {
                 confirmed: 1,
                 pending: 0,
             }),
@@ -227,8 +227,8 @@ impl AlertSink for &MemorySink {
             *self.refusals.borrow_mut() -= 1;
             return Err(SinkError {
                 retryable: false,
-                remedy: "",
-                source: "no such topic".into(),
+                remedy: "set ALERT_TOPIC_ARN to a topic that exists",
+                source: "NotFound: no such topic".into(),
             });
         }
         let mut alerts = self.alerts.borrow_mut();
@@ -236,8 +236,8 @@ impl AlertSink for &MemorySink {
         Ok(format!("message-{}", alerts.len()))
     }
 
-    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
-        self.subscribers.map_err(|retryable| SinkError {
+    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+        self.subscriptions.map_err(|retryable| SinkError {
             retryable,
             remedy: "allow it",
             source: "AuthorizationError: no".into(),
@@ -254,7 +254,7 @@ pub(crate) struct Harness {
 }
 
 pub(crate) type MemoryPipeline<'a> =
-    Pipeline<MemoryStore, &'a MemorySink, MemoryLedger, fn() -> Timestamp>;
+    Pipeline<MemoryStore, &'a MemorySink, MemoryLedgerStore, fn() -> Timestamp>;
 
 impl Harness {
     pub(crate) fn new() -> Self {
@@ -282,7 +282,7 @@ impl Harness {
         Pipeline::new(
             std::mem::take(&mut self.store),
             &self.sink,
-            Ledger::new(MemoryLedger::default(), TOPIC),
+            Ledger::new(MemoryLedgerStore::default(), TOPIC),
             RulePack::load(&self.rules).unwrap().pack,
             self.settings.clone(),
             now,

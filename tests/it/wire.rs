@@ -172,7 +172,7 @@ fn three_instances_with_one_ledger_alert_once_on_every_record() {
                 scope.spawn(move || {
                     let mut function = function;
                     let mut event = event.clone();
-                    // What is busy is delivered again.
+                    // A record that is claimed elsewhere is delivered again.
                     loop {
                         let heard = function.invoke_for(&event, Duration::from_mins(1));
                         let failed = heard.unwrap().response()["batchItemFailures"].clone();

@@ -140,11 +140,11 @@ fn a_crash_at_any_await_loses_nothing() {
 #[test]
 fn every_broken_rule_of_the_ledger_is_detected() {
     for (broken, sign) in [
-        (BrokenRule::TakesOverTheLiving, "twice"),
+        (BrokenRule::TakesOverUnexpiredClaims, "twice"),
         (BrokenRule::ReplacesAnyVersion, "twice"),
         (BrokenRule::CreatesOverOthers, "twice"),
         (BrokenRule::NeverRecords, "nothing says"),
-        (BrokenRule::TakesBusyForDone, "lost"),
+        (BrokenRule::TakesClaimedForAlerted, "lost"),
         (BrokenRule::PublishesBeforeSending, "lost"),
     ] {
         let (_, failed) = run_all(0..SCHEDULES, broken);

@@ -143,7 +143,7 @@ impl Schedule {
         let files = make_files(&world);
         let pipelines = (0..INSTANCES)
             .map(|_| {
-                let reach = Instance(Rc::clone(&world));
+                let instance = Instance(Rc::clone(&world));
                 let skew = SignedDuration::from_millis(world.number(0..=4_000).cast_signed());
                 let clock = Rc::clone(&world);
                 let settings = Settings {
@@ -158,9 +158,10 @@ impl Schedule {
                     },
                 };
                 let clock: Box<dyn Fn() -> Timestamp> = Box::new(move || clock.now() + skew);
-                let ledger = Ledger::new(reach.clone(), TOPIC);
+                let ledger = Ledger::new(instance.clone(), TOPIC);
                 let pack = pack.clone();
-                let pipeline = Pipeline::new(reach.clone(), reach, ledger, pack, settings, clock);
+                let pipeline =
+                    Pipeline::new(instance.clone(), instance, ledger, pack, settings, clock);
                 (pipeline, skew)
             })
             .collect();
@@ -325,8 +326,10 @@ impl Schedule {
     /// What AWS takes for handled never comes again: all of it must have alerted by now.
     fn acknowledged(&self, file: &File) {
         if !file.sound {
-            self.world
-                .violate(format!("{} is broken, and nobody was told", file.key));
+            self.world.violate(format!(
+                "{} is broken, and its delivery was acknowledged",
+                file.key
+            ));
         }
         let accepted = self.world.accepted.borrow();
         for record in &file.alerting {

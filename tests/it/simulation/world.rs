@@ -14,7 +14,7 @@ use billing_watch::{
     ledger::{Entry, LedgerError, LedgerStore, Publication, VersionedEntry, WriteOutcome},
     pipeline::{
         AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind,
-        Subscribers,
+        Subscriptions,
     },
 };
 use bytes::Bytes;
@@ -31,13 +31,13 @@ use crate::support::TOPIC;
 pub(super) enum BrokenRule {
     Nothing,
     /// A living claim is taken over as if it had run out.
-    TakesOverTheLiving,
+    TakesOverUnexpiredClaims,
     /// `If-Match` is not observed.
     ReplacesAnyVersion,
     /// `If-None-Match` is not observed.
     CreatesOverOthers,
     /// Whoever finds a living claim takes the record for alerted.
-    TakesBusyForDone,
+    TakesClaimedForAlerted,
     /// A claimed record counts as alerted at once.
     PublishesBeforeSending,
     /// Nobody writes that an alert was accepted.
@@ -47,7 +47,7 @@ pub(super) enum BrokenRule {
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fault {
-    Good,
+    None,
     /// Answered well, but seconds later.
     Slow,
     /// An error in place of the effect.
@@ -170,7 +170,7 @@ impl World {
         let entries = self.entries.borrow();
         entries
             .get(&entry_key(record))
-            .and_then(|(entry, _)| entry.on(TOPIC).cloned())
+            .and_then(|(entry, _)| entry.publication_on(TOPIC).cloned())
     }
 
     /// Whether the ledger holds this very alert for a record.
@@ -195,7 +195,7 @@ impl World {
 
     fn fault(&self) -> Fault {
         if self.only_crash.is_some() || !self.is_troubled() || !self.chance(self.fault_rate) {
-            return Fault::Good;
+            return Fault::None;
         }
         let faults = [
             Fault::Slow,
@@ -225,7 +225,7 @@ impl World {
             Fault::Lost => None,
             Fault::Slow => Some(milliseconds(500..=5_000)),
             Fault::Late => Some(REQUEST_TIME + milliseconds(0..=10_000)),
-            Fault::Good | Fault::AnswerLost | Fault::Twice => Some(way),
+            Fault::None | Fault::AnswerLost | Fault::Twice => Some(way),
         };
         if let Some(arrival) = arrival {
             let world = Rc::clone(self);
@@ -241,7 +241,7 @@ impl World {
             });
         }
         match fault {
-            Fault::Good | Fault::Slow | Fault::Twice => {
+            Fault::None | Fault::Slow | Fault::Twice => {
                 let answer = answer.await.map_err(|_| NoAnswer::Unknown)?;
                 sleep(milliseconds(0..=10)).await;
                 Ok(answer)
@@ -295,7 +295,7 @@ impl World {
     ) -> Result<T, LedgerError> {
         let fault = self.fault();
         self.note(|| format!("{verb} {key}: {fault:?}"));
-        if verb == "publish" && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
+        if verb == "record" && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
             let record = record_of(key);
             for accepted in self.accepted.borrow_mut().iter_mut() {
                 if accepted.invocation == self.running.get() && accepted.records.contains(&record) {
@@ -433,7 +433,7 @@ impl AlertSink for Instance {
         }
     }
 
-    async fn subscribers(&self) -> Result<Subscribers, SinkError> {
+    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
         unreachable!("only a self-test asks")
     }
 }
@@ -445,10 +445,12 @@ impl LedgerStore for Instance {
         let found = self.0.ledger_request("read", key, read).await?;
         Ok(found.map(|(mut entry, version)| {
             match (self.0.broken, &mut entry.claim) {
-                (BrokenRule::TakesOverTheLiving, Some(claim)) => {
+                (BrokenRule::TakesOverUnexpiredClaims, Some(claim)) => {
                     claim.expires_at = Timestamp::UNIX_EPOCH;
                 }
-                (BrokenRule::TakesBusyForDone, Some(claim)) if claim.expires_at > self.0.now() => {
+                (BrokenRule::TakesClaimedForAlerted, Some(claim))
+                    if claim.expires_at > self.0.now() =>
+                {
                     entry.published.push(nothing_sent());
                 }
                 _ => {}
@@ -481,7 +483,7 @@ impl LedgerStore for Instance {
         }
         let verb = match &entry.claim {
             Some(_) => "replace",
-            None => "publish",
+            None => "record",
         };
         let write = move |world: &World| world.write(&name, Some(&etag), &entry);
         self.0.ledger_request(verb, key, write).await
