@@ -38,13 +38,13 @@ fn fetch(object: &ObjectRef, error: &StoreError) -> Failure {
         StoreErrorKind::Missing => (ErrorType::ObjectMissing, error.remedy),
         StoreErrorKind::AccessDenied => (
             ErrorType::ObjectAccessDenied,
-            "allow the reading role (LOG_READER_ROLE_ARN, or else the function's own) s3:GetObject, in \
-             its own policy and in the bucket's",
+            "allow s3:GetObject to the reading role (LOG_READER_ROLE_ARN, or else the function's own), \
+             in its own policy and in the bucket's",
         ),
         StoreErrorKind::KeyAccessDenied => (
             ErrorType::KeyAccessDenied,
-            "allow the reading role (LOG_READER_ROLE_ARN, or else the function's own) kms:Decrypt, in \
-             its own policy and in the key's",
+            "allow kms:Decrypt to the reading role (LOG_READER_ROLE_ARN, or else the function's own), \
+             in its own policy and in the key's",
         ),
         StoreErrorKind::AssumeRoleDenied => (
             ErrorType::ObjectAccessDenied,
