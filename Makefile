@@ -22,12 +22,12 @@ export SAM_CLI_TELEMETRY := 0
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: ## Quick checks after an edit: format, lints, and the tests that need no AWS peer
+check: ## Run the quick checks: format, lints, and the tests that start no other program
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib --test it -- $(addprefix --skip ,$(PEER_TESTS))
 
-test: ## Everything that CI checks: `make check`, then the binary, template, rules, documents and spelling
+test: ## Run everything that CI runs: `make check`, then the binary, template, rules, documents and spelling
 	@$(MAKE) --jobs=2 --output-sync=recurse check venv deploy-tools
 	@$(MAKE) --jobs=2 --output-sync=recurse test-binary test-deploy
 	@$(MAKE) lint
@@ -50,48 +50,48 @@ lint: venv
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
 	$(BIN)/typos
 
-build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam; ARCHITECTURE=arm64 for the other processor
+build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam; ARCHITECTURE=arm64 builds for arm64
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-package: build deploy-tools ## Build, run the result under AWS's emulator, and deploy it into a local AWS
+package: build deploy-tools ## Build, run the result under AWS's Runtime Interface Emulator, and deploy it into LocalStack
 	$(BIN)/python -m pytest -q tests/deploy/check_package.py
 
-connect: venv ## Let BUCKET tell the stack STACK of new log files; TARGET=, PREFIX=, OWNER=, YES=1
+connect: venv ## Add the notification of new log files to BUCKET; STACK=, TARGET=, PREFIX=, OWNER=, YES=1
 	@$(BIN)/python scripts/connect.py $(CONNECTION)
 
-disconnect: venv ## Take that notification away again
+disconnect: venv ## Remove the notification that `make connect` added; the same options
 	@$(BIN)/python scripts/connect.py --remove $(CONNECTION)
 
-simulate: ## Run SCHEDULES schedules of faults from SEED on; a failing one is named and replays
+simulate: ## Run SCHEDULES fault schedules, from seed SEED on; print the seed of a failing one
 	SCHEDULES=$(SCHEDULES) SEED=$(SEED) cargo test --release --locked --no-default-features --test it \
 		simulation::nothing_is_lost -- --nocapture
 
-demo: venv ## From a log file to an alert on this machine: S3, SNS, SQS and Lambda on loopback
+demo: venv ## Turn example log files into alerts on this machine: S3, SNS, SQS and Lambda on loopback
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py
 
-watch: venv ## Run the function locally, beside a moto of its own, until Ctrl-C
+watch: venv ## Run the function on this machine, with a local S3, SNS and SQS (moto), until Ctrl-C
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py --watch
 
-invoke: venv ## Send EVENT=events/….json to a running `make watch`
+invoke: venv ## Send the event EVENT=events/….json to a running `make watch`
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/demo.py --invoke $(EVENT)
 
-docs: ## Write docs/rules.md anew from rules/
+docs: ## Generate docs/rules.md from rules/
 	cargo run --quiet --locked --example rules-reference > docs/rules.md.new
 	mv docs/rules.md.new docs/rules.md
 
-bench: ## Benches of the scan and the rules; compare their medians within one run
+bench: ## Benchmark the scan and the rules; compare medians of the same run only
 	cargo bench --locked --bench scan
 
-measure: venv ## Start, memory and CPU of the release binary
+measure: venv ## Measure start-up time, memory and CPU of the release binary
 	cargo build --locked --release --bin billing-watch-function
 	$(BIN)/python scripts/measure.py target/release/billing-watch-function
 
-fuzz: ## Fuzz each target for SECONDS_EACH; needs nightly and cargo-fuzz
+fuzz: ## Fuzz each target for SECONDS_EACH seconds; needs nightly Rust and cargo-fuzz
 	cd fuzz && for target in envelope scan alert; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; \
 	done
 
-mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants knows, and see it noticed; needs cargo-mutants and cargo-nextest
+mutants: ## Change ledger, pipeline and scan bit by bit, and list the changes that no test notices; takes hours; needs cargo-mutants and cargo-nextest
 	PROPTEST_CASES=100 $(MUTANTS) --output target/mutants-scan \
 		--file 'src/cloudtrail/{scan,probe,splitter,captured,inflate}.rs' \
 		-- --test it --max-fail 1:immediate -E 'test(/^(scan|scan_edges|bad_input|pipeline)::/)'
@@ -99,13 +99,13 @@ mutants: ## Break ledger, pipeline and scan in every way that cargo-mutants know
 		--file 'src/ledger/*.rs' --file 'src/pipeline/*.rs' \
 		-- --lib --test it --max-fail 1:immediate -E 'test(/^(ledger|claims|pipeline|deadline|simulation::nothing)/)'
 
-deny: ## Licences, sources, bans, and advisories where their database is reachable; needs cargo-deny
+deny: ## Check licences, sources and bans of dependencies, and advisories if their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources
 	cargo deny --locked check advisories || echo "advisories not checked: is their database reachable?"
 
-venv: $(VENV)/.made ## Tools from PyPI in .venv, pinned
+venv: $(VENV)/.made ## Install pinned tools from PyPI into .venv
 
-deploy-tools: .venv-sam/.made .venv-checkov/.made .venv-localstack/.made ## sam, checkov and LocalStack, each in its own .venv-…, pinned
+deploy-tools: .venv-sam/.made .venv-checkov/.made .venv-localstack/.made ## Install pinned sam, checkov and LocalStack from PyPI, each into a .venv-… of its own
 
 # They want different versions of the same libraries.
 .venv-%/.made: requirements/%.txt
@@ -118,6 +118,6 @@ $(VENV)/.made: requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-clean: ## Remove what was built
+clean: ## Remove what was built, and the .venv directories
 	cargo clean
 	rm -rf .venv .venv-*

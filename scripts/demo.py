@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -21,21 +22,45 @@ import time
 import boto3
 
 from local_aws import free_port, moto
-from supervisor import supervised
+from supervisor import run_supervised, supervised
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "examples/logs"
 STATE = ROOT / "target/watch.json"
 BUCKET = "example-trail-logs"
-PREFIX = "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/"
+# A log file whose name does not tell its account, Region and date belongs to these.
+ACCOUNT, REGION, DATE = "111122223333", "us-east-1", "2026/03/02"
 FUNCTION = "billing-watch-function"
 # cargo lambda waits without end for a function that cannot start.
 ANSWER_SECONDS = 60
+START_FAILURE = "the function could not start"
+
+
+def forget_real_aws():
+    """Removes what the shell says about a real AWS, which neither boto3 nor the function may reach."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name in ("LEDGER_BUCKET", "LOG_READER_ROLE_ARN"):
+            del os.environ[name]
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        os.environ[name] = os.devnull
 
 
 def is_listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def log_files():
+    """Returns the files of examples/logs with the keys that they get in S3."""
+    return [(path, log_key(path)) for path in sorted(LOGS.iterdir()) if path.name.endswith((".json", ".json.gz"))]
+
+
+def log_key(path):
+    """Returns the key under which CloudTrail would deliver the file, made from its name."""
+    name = path.name.removesuffix(".gz") + ".gz"
+    match = re.match(r"(\d{12})_CloudTrail_([a-z0-9-]+)_(\d{4})(\d\d)(\d\d)T", name)
+    account, region, *date = match.groups() if match else (ACCOUNT, REGION, DATE)
+    return f"AWSLogs/o-exampleorg1/{account}/CloudTrail/{region}/{'/'.join(date)}/{name}"
 
 
 def fill_aws(endpoint):
@@ -44,9 +69,9 @@ def fill_aws(endpoint):
             "aws_access_key_id": "demo", "aws_secret_access_key": "demo"}
     s3, sns, sqs = (boto3.client(name, **keys) for name in ("s3", "sns", "sqs"))
     s3.create_bucket(Bucket=BUCKET)
-    for path in sorted(LOGS.glob("*.json")):
-        body = gzip.compress(json.dumps(json.loads(path.read_text()), separators=(",", ":")).encode())
-        s3.put_object(Bucket=BUCKET, Key=PREFIX + path.name + ".gz", Body=body)
+    for path, key in log_files():
+        body = path.read_bytes()
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body if path.suffix == ".gz" else gzip.compress(body))
     topic = sns.create_topic(Name="billing-alerts")["TopicArn"]
     queue = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -59,9 +84,11 @@ def function(endpoint, topic, log):
     """Runs the function under `cargo lambda watch` and yields the port that accepts invocations."""
     print("building the function (the first time takes a few minutes) …", flush=True)
     # Building it first makes the first invocation fast.
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--bin", FUNCTION], cwd=ROOT, check=True)
+    if run_supervised(["cargo", "build", "--quiet", "--locked", "--bin", FUNCTION], cwd=ROOT) != 0:
+        sys.exit("the build failed; see its output above")
     port = free_port()
-    environment = {**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1",
+    # The default of EVENT_SOURCES is the template's. An operator's shell may set another.
+    environment = {"EVENT_SOURCES": "billing-family", **os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1",
                    "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "ALERT_TOPIC_ARN": topic}
     command = ["cargo", "lambda", "watch", "--bin", FUNCTION, "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
     with supervised(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as child:
@@ -74,15 +101,31 @@ def function(endpoint, topic, log):
         yield port
 
 
-def invoke(port, event):
-    """Returns the exit code and the output of `cargo lambda invoke`."""
-    try:
-        done = subprocess.run(["cargo", "lambda", "invoke", FUNCTION, "--data-file", str(event),
-                               "--invoke-address", "127.0.0.1", "--invoke-port", str(port)],
-                              cwd=ROOT, capture_output=True, text=True, timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return 1, f"no answer within {ANSWER_SECONDS} s; the function's log says why the function did not start"
-    return done.returncode, (done.stdout + done.stderr).strip()
+def invoke(port, event, log_path=None):
+    """Returns the exit code and the output of `cargo lambda invoke`. Ends early if the log says that the function could not start."""
+    command = ["cargo", "lambda", "invoke", FUNCTION, "--data-file", str(event), "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
+    deadline = time.monotonic() + ANSWER_SECONDS
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output = "".join(child.communicate(timeout=0.2))
+                    return child.returncode, output.strip()
+                if log_path and (failure := start_failure(log_path)):
+                    return 1, failure
+        finally:
+            child.kill()
+    return 1, f"no answer within {ANSWER_SECONDS} s; the function's log says why the function did not start"
+
+
+def start_failure(log_path):
+    """Returns why the function could not start, or nothing if its log does not say so."""
+    for line in log_path.read_text(errors="replace").splitlines():
+        if START_FAILURE in line:
+            with contextlib.suppress(ValueError, KeyError):
+                return f"{START_FAILURE}: {json.loads(line)['error']}"
+            return line
+    return None
 
 
 def print_alerts(sqs, queue):
@@ -104,13 +147,13 @@ def demo(endpoint):
     log_path = ROOT / "target/demo.log"
     alerts = 0
     with log_path.open("w") as log, function(endpoint, topic, log) as port:
-        for path in sorted(LOGS.glob("*.json")):
+        for path, key in log_files():
             event = json.loads((ROOT / "events/s3-put.json").read_text())
-            event["Records"][0]["s3"]["object"]["key"] = PREFIX + path.name + ".gz"
+            event["Records"][0]["s3"]["object"]["key"] = key
             event_path = ROOT / "target/demo-event.json"
             event_path.write_text(json.dumps(event))
-            print(f"invoking the function for {path.name}.gz", flush=True)
-            code, answer = invoke(port, event_path)
+            print(f"invoking the function for {path.name}", flush=True)
+            code, answer = invoke(port, event_path, log_path)
             if code:
                 sys.exit(f"the invocation failed: {answer}\nthe function's log is {log_path}")
             print(answer)
@@ -133,6 +176,8 @@ def watch(endpoint):
     with function(endpoint, topic, None) as port:
         STATE.write_text(json.dumps({"port": port}))
         atexit.register(lambda: STATE.unlink(missing_ok=True))
+        for _, key in log_files():
+            print(f"uploaded s3://{BUCKET}/{key}")
         print("ready; in another terminal, run: make invoke EVENT=events/s3-put.json. Alerts appear here. Ctrl-C ends it.", flush=True)
         while True:
             print_alerts(sqs, queue)
@@ -144,6 +189,7 @@ def main():
     parser.add_argument("--watch", action="store_true", help="keep the function running")
     parser.add_argument("--invoke", metavar="FILE", help="send an event to a running --watch")
     arguments = parser.parse_args()
+    forget_real_aws()
     if arguments.invoke:
         port = running_watch()
         if not port:
@@ -153,6 +199,8 @@ def main():
             sys.exit(f"there is no file {arguments.invoke}; the samples are in events/")
         code, answer = invoke(port, event)
         print(answer)
+        if code:
+            print("the function's log is in the terminal of `make watch`")
         sys.exit(code)
     # These end the program by an exception, which closes moto and the function.
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -109,7 +109,7 @@ impl Config {
         if !alert_topic_arn.is_empty() && alert_region.is_empty() {
             reader.problem(format!(
                 "ALERT_TOPIC_ARN is `{}`; set it to the ARN of a standard SNS topic (a FIFO topic \
-                 has no mail subscriptions)",
+                 has no email subscribers)",
                 alert_topic_arn.escape_default()
             ));
         }

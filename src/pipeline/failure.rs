@@ -99,7 +99,7 @@ pub(super) fn no_subscribers(subscriptions: Subscriptions) -> Failure {
         error_type: ErrorType::NoSubscribers,
         message: format!(
             "nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
-             ({} wait to be confirmed); subscribe somebody, or follow the link in the mail that asks \
+             ({} wait to be confirmed); subscribe somebody, or follow the link in the email that asks \
              to confirm",
             subscriptions.pending
         ),

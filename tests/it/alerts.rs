@@ -61,11 +61,11 @@ fn the_alert_on_a_closed_account_reads_well() {
 
     WHAT TO DO NOW
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. If nobody expected it: open an AWS Support case from the management account (or as the account's
        root user) and ask to reopen the account; this works for 90 days.
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root mail.
+       MFA and root user email address.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
     5. Until it is settled, deny account:CloseAccount by service control policy, and
        organizations:CloseAccount in the management account's own IAM policies, which no service control
@@ -73,7 +73,7 @@ fn the_alert_on_a_closed_account_reads_well() {
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account
-    - Sandbox accounts that are recycled by a vending machine
+    - Sandbox accounts that are recycled by account vending automation
 
     EVIDENCE
     Event id: 5923c499-063e-44ac-80fb-b40e5fc3a2d1
@@ -124,9 +124,9 @@ fn the_alert_on_a_failed_attempt_withholds_personal_values() {
 
     WHAT TO DO NOW
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. Compare address, phone number and alternate contacts with your inventory.
-    3. If nobody expected it: restore them, then check the root mail address and MFA.
+    3. If nobody expected it: restore them, then check the root user email address and MFA.
     4. Look for other events of this actor in the same hour.
 
     KNOWN BENIGN CAUSES
@@ -200,11 +200,11 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     WHAT TO DO NOW: AWS account closed
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. If nobody expected it: open an AWS Support case from the management account (or as the account's
        root user) and ask to reopen the account; this works for 90 days.
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root mail.
+       MFA and root user email address.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
     5. Until it is settled, deny account:CloseAccount by service control policy, and
        organizations:CloseAccount in the management account's own IAM policies, which no service control
@@ -212,7 +212,7 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     KNOWN BENIGN CAUSES: AWS account closed
     - Planned decommissioning of an account
-    - Sandbox accounts that are recycled by a vending machine
+    - Sandbox accounts that are recycled by account vending automation
 
     WHY IT MATTERS: Payment method added, changed or removed
     A stolen card added to an account, or the valid one removed, ends in fraud charges, suspension, or
@@ -220,10 +220,10 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     WHAT TO DO NOW: Payment method added, changed or removed
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. Compare the payment methods in the Billing console with what finance knows.
-    3. If nobody expected it: remove the foreign instrument, restore yours, and tell finance and AWS
-       Support (billing case).
+    3. If nobody expected it: remove the payment method that is not yours, restore yours, and tell
+       finance and AWS Support (billing case).
     4. Look at spending since the event, in Regions that you do not use above all.
 
     KNOWN BENIGN CAUSES: Payment method added, changed or removed
@@ -236,9 +236,9 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     WHAT TO DO NOW: Contact details changed
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. Compare address, phone number and alternate contacts with your inventory.
-    3. If nobody expected it: restore them, then check the root mail address and MFA.
+    3. If nobody expected it: restore them, then check the root user email address and MFA.
     4. Look for other events of this actor in the same hour.
 
     KNOWN BENIGN CAUSES: Contact details changed
@@ -456,11 +456,11 @@ fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
 
     WHAT TO DO NOW
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change.
+       under which change. For root, ask whoever holds the account's root credentials.
     2. If nobody expected it: open an AWS Support case from the management account (or as the account's
        root user) and ask to reopen the account; this works for 90 days.
     3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root mail.
+       MFA and root user email address.
     4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
     5. Until it is settled, deny account:CloseAccount by service control policy, and
        organizations:CloseAccount in the management account's own IAM policies, which no service control
@@ -468,7 +468,7 @@ fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account
-    - Sandbox accounts that are recycled by a vending machine
+    - Sandbox accounts that are recycled by account vending automation
 
     EVIDENCE
     Event id: no event id

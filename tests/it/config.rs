@@ -102,7 +102,7 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
     ])
     .unwrap_err();
     insta::assert_snapshot!(error.problems.join("\n"), @r"
-    ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no mail subscriptions)
+    ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no email subscribers)
     EVENT_SOURCES: `billingconsole` is not an event source; write names such as billingconsole.amazonaws.com, or billing-family, with commas between them
     EVENT_SOURCES names no source, so nothing could alert; write billingconsole.amazonaws.com
     MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical

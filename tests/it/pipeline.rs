@@ -464,7 +464,7 @@ fn a_self_test_fails_if_nobody_is_subscribed() {
         pending: 2,
     }));
     assert_eq!(error.error_type, ErrorType::NoSubscribers);
-    insta::assert_snapshot!(error, @"nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the mail that asks to confirm");
+    insta::assert_snapshot!(error, @"nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the email that asks to confirm");
     let error = fails(Err(false));
     assert_eq!(error.error_type, ErrorType::AlertRefused);
     insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the topic's subscriptions: the request was refused: AuthorizationError: no; allow it");
