@@ -78,6 +78,8 @@ invoke: venv ## Send the event EVENT=events/….json to a running `make watch`
 docs: ## Generate docs/rules.md from rules/
 	cargo run --quiet --locked --example rules-reference > docs/rules.md.new
 	mv docs/rules.md.new docs/rules.md
+	cargo run --quiet --locked --example rules-reference candidates > rules/candidates.tsv.new
+	mv rules/candidates.tsv.new rules/candidates.tsv
 
 bench: ## Benchmark the scan and the rules; compare medians of the same run only
 	cargo bench --locked --bench scan

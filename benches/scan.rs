@@ -6,7 +6,7 @@
 
 use std::{io::Write as _, sync::Arc};
 
-use billing_watch::cloudtrail::{Record, Scan, ScanLimits, Sources, Step};
+use billing_watch::cloudtrail::{Candidates, Record, Scan, ScanLimits, Step};
 use billing_watch::rules::RulePack;
 use bytes::Bytes;
 use divan::{Bencher, black_box};
@@ -89,8 +89,8 @@ fn uuid(seed: u64) -> String {
     groups.map(|group| &digits[group]).join("-")
 }
 
-fn sources() -> Arc<Sources> {
-    Arc::new(Sources::only(["billingconsole.amazonaws.com"]))
+fn candidates() -> Arc<Candidates> {
+    Arc::new(Candidates::of([("billingconsole.amazonaws.com", None)]))
 }
 
 fn run(mut scan: Scan, body: &Bytes) -> usize {
@@ -133,15 +133,16 @@ fn inflate_alone(bencher: Bencher) {
 #[divan::bench]
 fn no_hit(bencher: Bencher) {
     let body = log_file(false);
-    bencher.bench(|| assert_eq!(run(Scan::new(sources(), ScanLimits::default()), &body), 0));
+    let run = || run(Scan::new(candidates(), ScanLimits::default()), &body);
+    bencher.bench(|| assert_eq!(run(), 0));
 }
 
 #[divan::bench]
 fn no_hit_for_all_sources_of_the_bundled_rules(bencher: Bencher) {
     let body = log_file(false);
-    let sources = Arc::new(RulePack::load(&[]).expect("good rules").pack.sources());
+    let candidates = Arc::new(RulePack::bundled().candidates().clone());
     bencher.bench(|| {
-        let scan = Scan::new(Arc::clone(&sources), ScanLimits::default());
+        let scan = Scan::new(Arc::clone(&candidates), ScanLimits::default());
         assert_eq!(run(scan, &body), 0);
     });
 }
@@ -149,14 +150,15 @@ fn no_hit_for_all_sources_of_the_bundled_rules(bencher: Bencher) {
 #[divan::bench]
 fn early_hit(bencher: Bencher) {
     let body = log_file(true);
-    bencher.bench(|| assert_eq!(run(Scan::new(sources(), ScanLimits::default()), &body), 1));
+    let run = || run(Scan::new(candidates(), ScanLimits::default()), &body);
+    bencher.bench(|| assert_eq!(run(), 1));
 }
 
 #[divan::bench]
 fn splitter_alone(bencher: Bencher) {
     let body = log_file(false);
     bencher.bench(|| {
-        let scan = Scan::without_probe(sources(), ScanLimits::default());
+        let scan = Scan::without_probe(candidates(), ScanLimits::default());
         assert_eq!(run(scan, &body), 0);
     });
 }

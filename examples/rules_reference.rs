@@ -1,4 +1,5 @@
-//! Prints docs/rules.md from the bundled pack: `cargo run --example rules-reference > docs/rules.md`.
+//! Prints docs/rules.md from the bundled pack, or rules/candidates.tsv with the argument
+//! `candidates`. `make docs` writes both.
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
@@ -16,7 +17,18 @@ const EVENTS: &str = include_str!("../tests/data/billing-events.tsv");
 const COLUMNS: usize = 100;
 
 fn main() -> std::io::Result<()> {
-    std::io::stdout().write_all(reference().as_bytes())
+    let text = match std::env::args().nth(1).as_deref() {
+        Some("candidates") => candidates(),
+        _ => reference(),
+    };
+    std::io::stdout().write_all(text.as_bytes())
+}
+
+fn candidates() -> String {
+    match RulePack::load(&[]) {
+        Ok(loaded) => loaded.pack.candidates_file(),
+        Err(problem) => problem.to_string(),
+    }
 }
 
 /// An action of AWS, as one line of the list.

@@ -154,10 +154,8 @@ impl Config {
     /// The watched sources; `bundled` is the pack without the user's rules.
     pub fn watched(&self, bundled: &RulePack) -> Sources {
         let mut names = self.event_sources.clone();
-        if self.billing_family
-            && let Sources::Only(family) = bundled.sources()
-        {
-            names.extend(family);
+        if self.billing_family {
+            names.extend(bundled.sources().iter().cloned());
         }
         Sources::Only(names)
     }

@@ -4,7 +4,6 @@
 #![recursion_limit = "256"]
 
 use std::{
-    collections::BTreeSet,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::Write as _,
     process::ExitCode,
@@ -15,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use billing_watch::{
     aws::{Clients, FunctionLedgerStore, S3LogStore, SnsAlertSink},
-    cloudtrail::{ScanLimits, Sources},
+    cloudtrail::{Candidates, ScanLimits, Sources},
     config::{Config, RulesLocation},
     envelope::{Envelope, ErrorType, InvocationError, with_causes},
     ledger::Ledger,
@@ -43,7 +42,6 @@ type FunctionPipeline = Pipeline<S3LogStore, SnsAlertSink, FunctionLedgerStore, 
 /// What lives as long as the function instance.
 struct Function {
     config: Config,
-    bundled: RulePack,
     /// Made by the first invocation, so that rules which can't be read fail an invocation and the next
     /// one reads them again.
     prepared: OnceCell<Prepared>,
@@ -97,7 +95,6 @@ fn start_log() {
 
 async fn run() -> anyhow::Result<()> {
     let config = Config::from_env().context("configuration")?;
-    let bundled = RulePack::load(&[]).context("bundled rules")?.pack;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         minimum_level = %config.minimum_level,
@@ -108,7 +105,6 @@ async fn run() -> anyhow::Result<()> {
     );
     let function = Function {
         config,
-        bundled,
         prepared: OnceCell::new(),
         warm: AtomicBool::new(false),
     };
@@ -196,8 +192,9 @@ impl Function {
     async fn prepare(&self) -> Result<Prepared, InvocationError> {
         let config = &self.config;
         let clients = Clients::from_env(config).await;
-        let LoadedRules { pack, rejected, .. } = self.load_rules(&clients).await?;
-        let watched = config.watched(&self.bundled);
+        let bundled = RulePack::bundled();
+        let watched = config.watched(&bundled);
+        let LoadedRules { pack, rejected, .. } = self.load_rules(&clients, bundled).await?;
         log_sources(&pack, &watched);
         let settings = Settings {
             watched,
@@ -224,7 +221,11 @@ impl Function {
     }
 
     /// Loads the pack with the user's rules, and logs what they change.
-    async fn load_rules(&self, clients: &Clients) -> Result<LoadedRules, InvocationError> {
+    async fn load_rules(
+        &self,
+        clients: &Clients,
+        bundled: RulePack,
+    ) -> Result<LoadedRules, InvocationError> {
         let location = &self.config.rules;
         let files = clients.rule_files(location).await.map_err(|error| {
             let causes = with_causes(&error);
@@ -235,14 +236,17 @@ impl Function {
             if *location != RulesLocation::Bundled {
                 tracing::warn!("RULES_URI holds no .yml or .yaml file");
             }
+            // Nothing is compiled before a record needs it.
             LoadedRules {
-                pack: self.bundled.clone(),
+                pack: bundled,
                 rejected: Vec::new(),
                 changes: Vec::new(),
             }
         } else {
-            RulePack::load(&files.readable)
-                .map_err(|error| logged(ErrorType::RulesInvalid, error.to_string()))?
+            let loaded = RulePack::load(&files.readable)
+                .map_err(|error| logged(ErrorType::RulesInvalid, error.to_string()))?;
+            log_compiled(&loaded.pack);
+            loaded
         };
         loaded.rejected.extend(files.rejected);
         for problem in &loaded.rejected {
@@ -250,9 +254,6 @@ impl Function {
         }
         for change in &loaded.changes {
             tracing::info!(change, "rules changed");
-        }
-        for filter in loaded.pack.expired_filters(Timestamp::now()) {
-            tracing::warn!(filter, "a filter has expired; remove it or renew it");
         }
         Ok(loaded)
     }
@@ -273,13 +274,30 @@ fn invocation(context: &lambda_runtime::Context) -> Invocation {
     }
 }
 
+/// Logs what slows a pack down, and what has no effect any more.
+fn log_compiled(pack: &RulePack) {
+    for (rule, why) in pack.unbounded_rules() {
+        tracing::warn!(
+            rule = rule.id,
+            file = rule.file,
+            why,
+            "every record is parsed, because this rule's text does not tell its sources; name each \
+             eventSource in it, without a wildcard or a modifier"
+        );
+    }
+    for filter in pack.expired_filters(Timestamp::now()) {
+        tracing::warn!(filter, "a filter has expired; remove it or renew it");
+    }
+}
+
 /// Logs which sources of rules are not watched, and which watched sources no rule names.
 fn log_sources(pack: &RulePack, watched: &Sources) {
-    let named = named_sources(pack);
+    let named = pack.sources();
+    let is_watched = |source: &String| watched.matches(Some(&Value::from(source.as_str())));
     let unwatched: Vec<&str> = named
         .iter()
-        .copied()
-        .filter(|source| !watched.matches(Some(&Value::from(*source))))
+        .filter(|source| !is_watched(source))
+        .map(String::as_str)
         .collect();
     if !unwatched.is_empty() {
         tracing::info!(
@@ -287,11 +305,13 @@ fn log_sources(pack: &RulePack, watched: &Sources) {
             "sources that rules name and EVENT_SOURCES does not watch: counted, not alerted"
         );
     }
-    if let Sources::Only(watched) = watched {
+    if let Sources::Only(watched) = watched
+        && *pack.candidates() != Candidates::All
+    {
         let idle: Vec<&str> = watched
             .iter()
+            .filter(|source| !named.contains(*source))
             .map(String::as_str)
-            .filter(|source| !named.contains(source) && pack.sources() != Sources::All)
             .collect();
         if !idle.is_empty() {
             tracing::warn!(
@@ -300,24 +320,6 @@ fn log_sources(pack: &RulePack, watched: &Sources) {
             );
         }
     }
-}
-
-/// The sources that rules name. Logs each rule whose text does not tell its sources.
-fn named_sources(pack: &RulePack) -> BTreeSet<&str> {
-    let mut named = BTreeSet::new();
-    for (rule, sources) in pack.rule_sources() {
-        match sources {
-            Ok(sources) => named.extend(sources),
-            Err(why) => tracing::warn!(
-                rule = rule.id,
-                file = rule.file,
-                why,
-                "every record is parsed, because this rule's text does not tell its sources; name each \
-                 eventSource in it, without a wildcard or a modifier"
-            ),
-        }
-    }
-    named
 }
 
 fn logged(error_type: ErrorType, message: String) -> InvocationError {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use billing_watch::cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step};
+use billing_watch::cloudtrail::{Candidates, Scan, ScanError, ScanLimits, Step};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -37,17 +37,24 @@ fuzz_target!(|data: &[u8]| {
         verified_bytes: if how & 2 == 0 { 1 << 20 } else { 0 },
         buffer_bytes: 16 + usize::from(buffer),
     };
-    let sources = Arc::new(Sources::only(["billingconsole.amazonaws.com"]));
+    let candidates = Arc::new(if how & 4 == 0 {
+        Candidates::of([("billingconsole.amazonaws.com", None)])
+    } else {
+        Candidates::of([
+            ("billingconsole.amazonaws.com", Some("CloseAccount")),
+            ("s3.amazonaws.com", Some("DeleteBucket")),
+        ])
+    });
     let size = 1 + usize::from(size);
-    let probed = run(Scan::new(Arc::clone(&sources), limits), body, size);
-    let split = run(Scan::without_probe(Arc::clone(&sources), limits), body, size);
-    let whole = run(Scan::without_probe(sources, limits), body, body.len().max(1));
+    let probed = run(Scan::new(Arc::clone(&candidates), limits), body, size);
+    let split = run(Scan::without_probe(Arc::clone(&candidates), limits), body, size);
+    let whole = run(Scan::without_probe(candidates, limits), body, body.len().max(1));
     assert_eq!(split.1, whole.1);
     assert_eq!(split.0, whole.0);
     if split.1.is_ok() {
         assert_eq!(probed, split);
     } else if probed.1.is_ok() {
-        // In large files, JSON that is malformed where no source of interest is named passes.
+        // In large files, JSON that is malformed where no candidate is named passes.
         assert!(limits.verified_bytes == 0);
         assert!(probed.0.is_empty());
     }

@@ -1,14 +1,16 @@
-//! Follows one JSON value through the stream: where it ends, and what its `eventSource` is.
+//! Follows one JSON value through the stream: where it ends, and whether its `eventSource` and
+//! `eventName` make it a candidate.
 
 use std::borrow::Cow;
 
-use super::sources::Sources;
+use super::candidates::{Candidates, Names};
 
 const SOURCE_KEY: &[u8] = b"eventSource";
+const NAME_KEY: &[u8] = b"eventName";
 /// Levels of brackets whose kinds are remembered; a value that is deeper is too long to keep.
 const TRACKED_LEVELS: usize = 1 << 20;
 /// `eventSource` with each letter escaped; a longer key is another key.
-pub(super) const LONGEST_SOURCE_KEY: usize = SOURCE_KEY.len() * 6;
+pub(super) const LONGEST_KEY: usize = SOURCE_KEY.len() * 6;
 
 /// A value that is being read, and what is known of it.
 #[derive(Default)]
@@ -24,23 +26,44 @@ pub(super) struct CapturedValue {
     carried: Carried,
     /// The current or last string at the record's own depth, as far as an earlier piece held it.
     string: Vec<u8>,
-    source: SourceMember,
-    /// A value of `eventSource` may be of interest.
-    pub(super) of_interest: bool,
+    member: Member,
+    source_seen: bool,
+    name_seen: bool,
+    verdict: Candidate,
 }
 
-/// How much of a member `eventSource` of the record has passed.
+/// The members that make a record a candidate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Key {
+    Source,
+    Name,
+}
+
+/// How much of such a member has passed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum SourceMember {
+enum Member {
     /// No such member.
     #[default]
     Elsewhere,
-    /// A string that spells its name: a key, if a colon follows.
-    Named,
-    /// Name and colon.
-    ValueDue,
+    /// A string that spells its key, if a colon follows.
+    Spelled(Key),
+    /// Key and colon.
+    ValueDue(Key),
     /// The current string is its value.
-    Value,
+    Value(Key),
+}
+
+/// Whether the record may be a candidate, by what has passed of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Candidate {
+    #[default]
+    No,
+    /// If its name is one of this source's.
+    IfNamed(usize),
+    /// Its name is none of its source's, unless another name follows.
+    OtherName,
+    /// Yes, or only a full parse can tell.
+    Maybe,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -71,7 +94,7 @@ pub(super) enum Progress {
 pub(super) enum Members<'a> {
     Ignore,
     Follow {
-        sources: &'a Sources,
+        candidates: &'a Candidates,
         longest_string: usize,
     },
 }
@@ -90,8 +113,15 @@ impl CapturedValue {
         self.escaped = false;
         self.carried = Carried::Nothing;
         self.string.clear();
-        self.source = SourceMember::Elsewhere;
-        self.of_interest = false;
+        self.member = Member::Elsewhere;
+        self.source_seen = false;
+        self.name_seen = false;
+        self.verdict = Candidate::No;
+    }
+
+    /// Returns whether a record that has ended may be a candidate.
+    pub(super) fn is_candidate(&self) -> bool {
+        self.verdict == Candidate::Maybe
     }
 
     pub(super) fn is_object(&self) -> bool {
@@ -116,7 +146,7 @@ impl CapturedValue {
                 return Progress::Ended(at);
             }
         }
-        at = self.approach_source_value(bytes, at);
+        at = self.approach_value(bytes, at);
         while at < bytes.len() {
             let byte = bytes[at];
             at += 1;
@@ -147,7 +177,7 @@ impl CapturedValue {
                             }
                         }
                     }
-                    at = self.approach_source_value(bytes, at);
+                    at = self.approach_value(bytes, at);
                 }
                 b'{' | b'[' => self.open_bracket(byte),
                 _ => {
@@ -163,34 +193,80 @@ impl CapturedValue {
         Progress::Unfinished
     }
 
-    /// Behind a string that spells `eventSource`: goes on to the value, if a colon makes it a key.
-    fn approach_source_value(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        while let SourceMember::Named | SourceMember::ValueDue = self.source {
+    /// Behind a string that spells a key: goes on to the value, if a colon makes it one.
+    fn approach_value(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let Member::Spelled(key) | Member::ValueDue(key) = self.member {
             let Some(&byte) = bytes.get(at) else { break };
-            match (self.source, byte) {
+            match (self.member, byte) {
                 (_, b' ' | b'\t' | b'\n' | b'\r') => at += 1,
-                (SourceMember::Named, b':') => {
-                    self.source = SourceMember::ValueDue;
+                (Member::Spelled(_), b':') => {
+                    self.member = Member::ValueDue(key);
                     at += 1;
                 }
-                (SourceMember::ValueDue, b'"') => break,
-                (SourceMember::ValueDue, _) => {
-                    // A source that is not a string is for the full parse to judge.
-                    self.of_interest = true;
-                    self.source = SourceMember::Elsewhere;
+                (Member::ValueDue(_), b'"') => break,
+                (Member::ValueDue(_), _) => {
+                    // A value that is not a string is for the full parse to judge.
+                    self.odd_value(key);
+                    self.member = Member::Elsewhere;
                 }
-                _ => self.source = SourceMember::Elsewhere,
+                _ => self.member = Member::Elsewhere,
             }
         }
         at
     }
 
+    /// Notes a value of `key` that only a full parse can judge.
+    fn odd_value(&mut self, key: Key) {
+        match key {
+            Key::Source => self.verdict = Candidate::Maybe,
+            Key::Name => {
+                self.name_seen = true;
+                if self.verdict != Candidate::No {
+                    self.verdict = Candidate::Maybe;
+                }
+            }
+        }
+    }
+
+    /// Notes the record's source, still escaped.
+    fn note_source(&mut self, raw: &[u8], candidates: &Candidates) {
+        let Candidates::Of(pairs) = candidates else {
+            return;
+        };
+        let repeated = std::mem::replace(&mut self.source_seen, true);
+        if repeated || !is_plain(raw) {
+            self.verdict = Candidate::Maybe;
+            return;
+        }
+        self.verdict = match pairs.find(raw) {
+            None => Candidate::No,
+            // CloudTrail writes the name behind the source. Elsewhere, the full parse compares it.
+            Some(at) if self.name_seen || *pairs.names(at) == Names::Any => Candidate::Maybe,
+            Some(at) => Candidate::IfNamed(at),
+        };
+    }
+
+    /// Notes the record's event name, still escaped.
+    fn note_name(&mut self, raw: &[u8], candidates: &Candidates) {
+        self.name_seen = true;
+        let Candidates::Of(pairs) = candidates else {
+            return;
+        };
+        self.verdict = match self.verdict {
+            Candidate::IfNamed(at) if is_plain(raw) && !pairs.names(at).include(raw) => {
+                Candidate::OtherName
+            }
+            Candidate::No => Candidate::No,
+            Candidate::IfNamed(_) | Candidate::OtherName | Candidate::Maybe => Candidate::Maybe,
+        };
+    }
+
     fn begin_string(&mut self) {
         self.in_string = true;
         self.string.clear();
-        self.source = match self.source {
-            SourceMember::ValueDue => SourceMember::Value,
-            _ => SourceMember::Elsewhere,
+        self.member = match self.member {
+            Member::ValueDue(key) => Member::Value(key),
+            _ => Member::Elsewhere,
         };
     }
 
@@ -225,34 +301,45 @@ impl CapturedValue {
         }
     }
 
-    /// Closes a string whose last part is `rest`; at the record's own depth it may be the key or
-    /// the value of its source.
+    /// Closes a string whose last part is `rest`. At the record's own depth it may be the key or the
+    /// value of its source or name.
     fn end_string(&mut self, rest: &[u8], members: &Members<'_>, may_be_escaped: bool) {
         self.in_string = false;
-        let is_value = self.source == SourceMember::Value;
-        self.source = SourceMember::Elsewhere;
+        let member = std::mem::take(&mut self.member);
         let Members::Follow {
-            sources,
+            candidates,
             longest_string,
         } = members
         else {
             return;
         };
-        if self.depth() != 1 || self.string.len() + rest.len() > *longest_string {
+        if self.depth() != 1 {
             return;
         }
         let whole;
         let string = if self.string.is_empty() {
             rest
         } else {
-            self.string.extend_from_slice(rest);
+            // A string over the limit is cut one byte behind it, and still longer than any candidate's.
+            let room = (longest_string + 1).saturating_sub(self.string.len());
+            self.string.extend_from_slice(&rest[..rest.len().min(room)]);
             whole = std::mem::take(&mut self.string);
             &whole
         };
-        if is_value {
-            self.of_interest |= sources.may_match(string);
-        } else if string == SOURCE_KEY || (may_be_escaped && names_key(string, SOURCE_KEY)) {
-            self.source = SourceMember::Named;
+        let fits = string.len() <= *longest_string;
+        match member {
+            Member::Value(Key::Source) if fits => self.note_source(string, candidates),
+            Member::Value(Key::Source) => self.source_seen = true,
+            Member::Value(Key::Name) => self.note_name(string, candidates),
+            _ if !fits => {}
+            _ => {
+                let spells = |key| string == key || (may_be_escaped && names_key(string, key));
+                if spells(SOURCE_KEY) {
+                    self.member = Member::Spelled(Key::Source);
+                } else if spells(NAME_KEY) {
+                    self.member = Member::Spelled(Key::Name);
+                }
+            }
         }
     }
 
@@ -355,4 +442,9 @@ pub(super) fn names_key(raw: &[u8], key: &[u8]) -> bool {
     }
     let quoted = [b"\"", raw, b"\""].concat();
     serde_json::from_slice::<String>(&quoted).is_ok_and(|decoded| decoded.as_bytes() == key)
+}
+
+/// Returns whether the inside of a JSON string has neither escapes nor letters that fold to ASCII ones.
+fn is_plain(raw: &[u8]) -> bool {
+    raw.is_ascii() && memchr::memchr(b'\\', raw).is_none()
 }

@@ -2,6 +2,7 @@
 //!
 //! No I/O and no AWS SDK type: bytes in, records out.
 
+mod candidates;
 mod captured;
 mod inflate;
 mod key;
@@ -11,6 +12,7 @@ mod scan;
 mod sources;
 mod splitter;
 
+pub use candidates::{Candidates, Pairs};
 pub use key::{KeyKind, OtherKind, classify_key, is_account_id};
 pub use record::{Actor, Addendum, Outcome, ParsedRecord, Record, is_well_formed};
 pub use scan::{Scan, ScanError, ScanLimits, Step};

@@ -1,26 +1,31 @@
-//! The fast look in front of the splitter, which can only say "nothing of interest so far".
+//! The fast look in front of the splitter, which can only say "no candidate so far".
 //!
-//! It looks at each `"eventSource"` in the inflated bytes, wherever it stands. A value of interest,
-//! an escape that could spell the key, a value that is not a plain string, or a head or tail unlike
-//! CloudTrail's is a doubt: the splitter then reads the file from its start.
+//! It looks at each `"eventSource"` in the inflated bytes, wherever it stands, and at the `"eventName"`
+//! that CloudTrail writes behind it. A pair that some rule may match, an escape that could spell a key,
+//! a value that is not a plain string, another layout of the pair, or a head or tail unlike CloudTrail's
+//! is a doubt: the splitter then reads the file from its start.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::sources::Sources;
+use super::candidates::{Names, Pairs};
 
 /// The head of every log file that CloudTrail writes.
 const HEAD: &[u8] = br#"{"Records":["#;
 /// The tails of the log files that CloudTrail writes: behind a record, or of a file without any.
 const TAILS: [[u8; 3]; 2] = [*b"}]}", *b"[]}"];
 const KEY: &[u8] = br#""eventSource""#;
+const NAME_KEY: &[u8] = br#""eventName""#;
+/// What CloudTrail writes between a source and the event's name.
+const NAME_MEMBER: &[u8] = br#","eventName":""#;
 /// The start of an escape that can spell an ASCII character.
 const ESCAPE: &[u8] = br"\u00";
-/// A key with its value never needs more; where it does, the splitter decides.
+/// A source with its name never needs more; where it does, the splitter decides.
 const LONGEST_MEMBER: usize = 1024;
 
 static KEY_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
+static NAME_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME_KEY));
 static ESCAPE_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ESCAPE));
 
 /// What the probe makes of the bytes seen so far.
@@ -39,13 +44,16 @@ pub(super) enum Verdict {
 #[derive(Default)]
 pub(super) struct Probe {
     head_seen: bool,
+    /// Whether a pair was passed by its name alone. From then on another `"eventName"` in the same
+    /// record would count instead, so each must stand behind its source.
+    passed_by_name: bool,
     /// The last bytes of the file so far.
     tail: [u8; 3],
 }
 
 impl Probe {
     /// Looks at `bytes`: what the last look kept, and behind it `fresh` new bytes.
-    pub(super) fn look(&mut self, bytes: &[u8], fresh: usize, sources: &Sources) -> Verdict {
+    pub(super) fn look(&mut self, bytes: &[u8], fresh: usize, pairs: &Pairs) -> Verdict {
         let fresh = &bytes[bytes.len() - fresh..];
         for &byte in &fresh[fresh.len().saturating_sub(self.tail.len())..] {
             self.tail.rotate_left(1);
@@ -66,23 +74,57 @@ impl Probe {
         {
             return Verdict::Doubt;
         }
-        let mut keep = unfinished_start(bytes, ESCAPE, ESCAPE.len() + 2).max(unfinished_start(
-            bytes,
-            KEY,
-            KEY.len(),
-        ));
+        let mut keep = unfinished_start(bytes, ESCAPE, ESCAPE.len() + 2)
+            .max(unfinished_start(bytes, KEY, KEY.len()))
+            .max(unfinished_start(bytes, NAME_KEY, NAME_KEY.len()));
         for at in KEY_FINDER.find_iter(bytes) {
-            match value_behind(&bytes[at + KEY.len()..]) {
-                Value::Plain(value) if sources.may_match_unescaped(value) => {
+            match self.judge(&bytes[at + KEY.len()..], pairs) {
+                Judgement::Clear => {}
+                Judgement::Doubt => return Verdict::Doubt,
+                Judgement::Unfinished if bytes.len() - at > LONGEST_MEMBER => {
                     return Verdict::Doubt;
                 }
-                Value::Plain(_) => {}
-                Value::Odd => return Verdict::Doubt,
-                Value::Unfinished if bytes.len() - at > LONGEST_MEMBER => return Verdict::Doubt,
-                Value::Unfinished => keep = keep.max(bytes.len() - at),
+                Judgement::Unfinished => keep = keep.max(bytes.len() - at),
             }
         }
+        if self.passed_by_name && has_stray_name(bytes, keep) {
+            return Verdict::Doubt;
+        }
         Verdict::Clear { keep }
+    }
+
+    /// Judges a source and the name behind it; `rest` begins behind the key.
+    fn judge(&mut self, rest: &[u8], pairs: &Pairs) -> Judgement {
+        let (source, rest) = match value_behind(rest) {
+            Value::Plain(source, rest) => (source, rest),
+            Value::Odd => return Judgement::Doubt,
+            Value::Unfinished => return Judgement::Unfinished,
+        };
+        if !source.is_ascii() {
+            return Judgement::Doubt;
+        }
+        let is_cut = rest.len() < NAME_MEMBER.len() && NAME_MEMBER.starts_with(rest);
+        let Some(found) = pairs.find(source) else {
+            // The name is looked at together with its source, so that it is no stray one.
+            return if is_cut {
+                Judgement::Unfinished
+            } else {
+                Judgement::Clear
+            };
+        };
+        let names = pairs.names(found);
+        if *names == Names::Any {
+            return Judgement::Doubt;
+        }
+        match rest.strip_prefix(NAME_MEMBER).map(value_inside) {
+            Some(Value::Plain(name, _)) if name.is_ascii() && !names.include(name) => {
+                self.passed_by_name = true;
+                Judgement::Clear
+            }
+            Some(Value::Unfinished) => Judgement::Unfinished,
+            None if is_cut => Judgement::Unfinished,
+            _ => Judgement::Doubt,
+        }
     }
 
     /// Whether the file may end here for the probe.
@@ -95,10 +137,37 @@ impl Probe {
     }
 }
 
+enum Judgement {
+    Clear,
+    Doubt,
+    Unfinished,
+}
+
 enum Value<'a> {
-    Plain(&'a [u8]),
+    /// The inside of a string, and what follows its closing quote.
+    Plain(&'a [u8], &'a [u8]),
     Odd,
     Unfinished,
+}
+
+/// Returns whether an `"eventName"` stands elsewhere than behind its source. The last `keep` bytes are
+/// for the next look.
+fn has_stray_name(bytes: &[u8], keep: usize) -> bool {
+    NAME_FINDER
+        .find_iter(bytes)
+        .take_while(|at| *at < bytes.len() - keep)
+        .any(|at| !is_behind_source(&bytes[..at]))
+}
+
+/// Returns whether `before` ends with a member `"eventSource":"…",`.
+fn is_behind_source(before: &[u8]) -> bool {
+    before
+        .strip_suffix(b"\",")
+        .and_then(|value| {
+            let quote = memchr::memrchr(b'"', value)?;
+            value[..quote].strip_suffix(b":")
+        })
+        .is_some_and(|key| key.ends_with(KEY))
 }
 
 /// The string behind a key, colon and white space included in `rest`.
@@ -124,7 +193,7 @@ fn value_behind(rest: &[u8]) -> Value<'_> {
 fn value_inside(value: &[u8]) -> Value<'_> {
     match memchr::memchr2(b'"', b'\\', value) {
         None => Value::Unfinished,
-        Some(end) if value[end] == b'"' => Value::Plain(&value[..end]),
+        Some(end) if value[end] == b'"' => Value::Plain(&value[..end], &value[end + 1..]),
         Some(_) => Value::Odd,
     }
 }
@@ -145,7 +214,7 @@ fn could_spell_key(digits: &[u8]) -> bool {
     let letter = str::from_utf8(digits)
         .ok()
         .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    letter.is_some_and(|letter| KEY[1..KEY.len() - 1].contains(&letter))
+    letter.is_some_and(|letter| KEY.contains(&letter) || NAME_KEY.contains(&letter))
 }
 
 /// How many bytes at the end of `bytes` may be the beginning of `word`, which is known to be whole
@@ -165,14 +234,17 @@ fn unfinished_start(bytes: &[u8], word: &[u8], length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloudtrail::Candidates;
 
     #[test]
     fn a_file_without_a_source_of_interest_is_clear() {
-        let sources = Sources::only(["billingconsole.amazonaws.com"]);
+        let Candidates::Of(pairs) = Candidates::of([("billingconsole.amazonaws.com", None)]) else {
+            unreachable!("only `All` is something else");
+        };
         let file = br#"{"Records":[{"eventSource":"s3.amazonaws.com"}]}"#;
         let mut probe = Probe::default();
         assert_eq!(
-            probe.look(file, file.len(), &sources),
+            probe.look(file, file.len(), &pairs),
             Verdict::Clear { keep: 0 }
         );
         assert_eq!(probe.finish(), Verdict::Clear { keep: 0 });

@@ -9,10 +9,10 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use super::{
+    candidates::Candidates,
     inflate::Inflate,
     probe::{Probe, Verdict},
     record::Record,
-    sources::Sources,
     splitter::Splitter,
 };
 
@@ -105,7 +105,7 @@ pub enum Step {
 /// One log file on its way from chunks to records. Feed it whenever it asks for input.
 pub struct Scan {
     limits: ScanLimits,
-    sources: Arc<Sources>,
+    candidates: Arc<Candidates>,
     input: VecDeque<Bytes>,
     current: Bytes,
     ended: bool,
@@ -131,10 +131,10 @@ enum Reader {
 }
 
 impl Scan {
-    /// A scan for records of `sources`: probe first, where sources allow it.
-    pub fn new(sources: Arc<Sources>, limits: ScanLimits) -> Self {
-        let mut scan = Self::without_probe(sources, limits);
-        if *scan.sources != Sources::All {
+    /// A scan for `candidates`: probe first, unless every record is one.
+    pub fn new(candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
+        let mut scan = Self::without_probe(candidates, limits);
+        if *scan.candidates != Candidates::All {
             scan.reader = Reader::Probe {
                 probe: Probe::default(),
                 kept: Vec::new(),
@@ -146,15 +146,15 @@ impl Scan {
     }
 
     /// A scan by the splitter alone, which must give the same records.
-    pub fn without_probe(sources: Arc<Sources>, limits: ScanLimits) -> Self {
+    pub fn without_probe(candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
         Self {
-            reader: Reader::splitter(&sources, &limits),
+            reader: Reader::splitter(&candidates, &limits),
             inflate: Inflate::new(limits.expanded_bytes),
             buffer: Vec::new(),
             input: VecDeque::new(),
             current: Bytes::new(),
             ended: false,
-            sources,
+            candidates,
             limits,
         }
     }
@@ -237,6 +237,13 @@ impl Scan {
     /// Shows fresh bytes to the reader.
     fn read(&mut self, start: usize, fresh: usize) {
         let end = start + fresh;
+        let Candidates::Of(pairs) = &*self.candidates else {
+            // Without a probe the splitter reads from the start.
+            if let Reader::Splitter { filled, .. } = &mut self.reader {
+                *filled = end;
+            }
+            return;
+        };
         match &mut self.reader {
             Reader::Splitter { filled, .. } => *filled = end,
             Reader::Probe {
@@ -244,7 +251,7 @@ impl Scan {
                 kept_bytes,
                 carried,
                 ..
-            } => match probe.look(&self.buffer[..end], fresh, &self.sources) {
+            } => match probe.look(&self.buffer[..end], fresh, pairs) {
                 Verdict::Clear { keep }
                     if *kept_bytes <= self.limits.replay_bytes && keep < self.buffer.len() =>
                 {
@@ -284,7 +291,7 @@ impl Scan {
     }
 
     fn replay(&mut self) {
-        let reader = Reader::splitter(&self.sources, &self.limits);
+        let reader = Reader::splitter(&self.candidates, &self.limits);
         if let Reader::Probe { kept, .. } = std::mem::replace(&mut self.reader, reader) {
             self.input = kept.into();
             self.current = Bytes::new();
@@ -294,9 +301,9 @@ impl Scan {
 }
 
 impl Reader {
-    fn splitter(sources: &Arc<Sources>, limits: &ScanLimits) -> Self {
+    fn splitter(candidates: &Arc<Candidates>, limits: &ScanLimits) -> Self {
         Self::Splitter {
-            splitter: Box::new(Splitter::new(Arc::clone(sources), limits.record_bytes)),
+            splitter: Box::new(Splitter::new(Arc::clone(candidates), limits.record_bytes)),
             filled: 0,
             position: 0,
         }
@@ -321,7 +328,10 @@ mod tests {
             replay_bytes: REPLAY_BYTES,
             ..ScanLimits::default()
         };
-        Scan::new(Arc::new(Sources::only(["a.amazonaws.com"])), limits)
+        Scan::new(
+            Arc::new(Candidates::of([("a.amazonaws.com", None)])),
+            limits,
+        )
     }
 
     /// The bytes that the probe keeps after each chunk; `None` once the splitter has taken over.

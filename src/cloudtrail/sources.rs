@@ -1,17 +1,15 @@
-//! Which event sources are of interest: the one question both scanners ask of every record.
+//! Sets of event sources, such as the watched ones.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The event sources whose records a scan hands out.
-///
-/// Sources compare without regard to case, as Sigma compares values.
+/// A set of event sources. They compare without regard to case, as Sigma compares values.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Sources {
-    /// Every record, whatever its source: costs a full parse of each.
+    /// Every source.
     All,
-    /// Records of these sources, in lower case.
+    /// These sources, in lower case.
     Only(BTreeSet<String>),
 }
 
@@ -30,8 +28,7 @@ impl Sources {
         )
     }
 
-    /// Whether a record with this `eventSource` is of interest; an array is if any member is, as
-    /// Sigma has it.
+    /// Returns whether the set holds this `eventSource`. Of an array any member counts, as for Sigma.
     pub fn matches(&self, event_source: Option<&Value>) -> bool {
         match (self, event_source) {
             (Self::All, _) => true,
@@ -43,19 +40,5 @@ impl Sources {
             }
             (Self::Only(_), _) => false,
         }
-    }
-
-    /// Whether the inside of a JSON string, still escaped, may be of interest: yes where in doubt.
-    pub(super) fn may_match(&self, raw: &[u8]) -> bool {
-        memchr::memchr(b'\\', raw).is_some() || self.may_match_unescaped(raw)
-    }
-
-    /// As [`Sources::may_match`], where nothing is escaped.
-    pub(super) fn may_match_unescaped(&self, raw: &[u8]) -> bool {
-        let Self::Only(names) = self else { return true };
-        !raw.is_ascii()
-            || names
-                .iter()
-                .any(|name| name.as_bytes().eq_ignore_ascii_case(raw))
     }
 }

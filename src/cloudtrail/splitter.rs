@@ -1,26 +1,26 @@
 //! Splits a log file into its records without parsing them, and finds those of interest.
 //!
 //! Outside records the JSON grammar is checked to the letter. Inside a record only strings and
-//! brackets are followed, and the members named `eventSource` at the record's own depth are read;
-//! serde_json then parses the records of interest.
+//! brackets are followed, and the members `eventSource` and `eventName` at the record's own depth are
+//! read. serde_json then parses the candidates.
 
 use std::sync::Arc;
 
 use super::{
-    captured::{CapturedValue, LONGEST_SOURCE_KEY, Members, Progress, names_key},
+    candidates::Candidates,
+    captured::{CapturedValue, LONGEST_KEY, Members, Progress, names_key},
     record::{ParsedRecord, Record, is_well_formed},
     scan::ScanError,
-    sources::Sources,
 };
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Finds records in a stream of bytes, whatever its pieces.
 pub(super) struct Splitter {
-    sources: Arc<Sources>,
+    candidates: Arc<Candidates>,
     /// Longest record that is kept, in bytes.
     record_bytes: usize,
-    /// Longest raw string that may still be a source of interest, in bytes.
+    /// Longest raw string that may be a source or a name of a candidate, in bytes.
     longest_string: usize,
     place: Place,
     /// Bytes of the file before the current piece.
@@ -58,15 +58,15 @@ enum Captured {
 }
 
 impl Splitter {
-    pub(super) fn new(sources: Arc<Sources>, record_bytes: usize) -> Self {
-        let longest = match &*sources {
-            Sources::All => 0,
-            Sources::Only(names) => names.iter().map(String::len).max().unwrap_or(0),
+    pub(super) fn new(candidates: Arc<Candidates>, record_bytes: usize) -> Self {
+        let longest = match &*candidates {
+            Candidates::All => 0,
+            Candidates::Of(pairs) => pairs.longest(),
         };
         Self {
-            sources,
+            candidates,
             record_bytes,
-            longest_string: LONGEST_SOURCE_KEY.max(longest * 6),
+            longest_string: LONGEST_KEY.max(longest * 6),
             place: Place::Start,
             offset: 0,
             mark_seen: 0,
@@ -182,7 +182,7 @@ impl Splitter {
         let start = *position;
         let members = match captured {
             Captured::Record => Members::Follow {
-                sources: &self.sources,
+                candidates: &self.candidates,
                 longest_string: self.longest_string,
             },
             Captured::TopKey | Captured::TopMember => Members::Ignore,
@@ -247,7 +247,7 @@ impl Splitter {
             }
             return None;
         }
-        if !self.value.of_interest && *self.sources != Sources::All {
+        if !self.value.is_candidate() && *self.candidates != Candidates::All {
             return None;
         }
         let Some(bytes) = bytes else {
@@ -260,9 +260,7 @@ impl Splitter {
         if malformed {
             self.defer(ScanError::MalformedRecord);
         }
-        self.sources
-            .matches(record.get("eventSource"))
-            .then_some(record)
+        self.candidates.include(&record).then_some(record)
     }
 
     fn defer(&mut self, error: ScanError) {

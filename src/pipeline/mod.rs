@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use crate::{
     alert::escape::clean,
-    cloudtrail::{Scan, ScanLimits, Sources},
+    cloudtrail::{Candidates, Scan, ScanLimits, Sources},
     envelope::{Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
     ledger::{Ledger, LedgerStore},
     report::Report,
@@ -79,8 +79,8 @@ pub struct Pipeline<S, A, L, C> {
     sink: A,
     ledger: Ledger<L>,
     triage: Triage,
-    /// The sources whose records a scan hands to triage.
-    sources: Arc<Sources>,
+    /// The records that a scan hands to triage.
+    candidates: Arc<Candidates>,
     withhold_values: bool,
     limits: ScanLimits,
     clock: C,
@@ -100,7 +100,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             store,
             sink,
             ledger,
-            sources: Arc::new(pack.sources()),
+            candidates: Arc::new(pack.candidates().clone()),
             triage: Triage {
                 pack,
                 watched: settings.watched,
@@ -187,7 +187,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         context: SendContext<'_>,
         deadline: &Deadline<'_, C>,
     ) -> JobOutcome {
-        let scan = Scan::new(Arc::clone(&self.sources), self.limits);
+        let scan = Scan::new(Arc::clone(&self.candidates), self.limits);
         let mut records = RecordSource::new(&self.store, context.object, scan, deadline);
         let mut groups = Groups::new(context.file_account.map(str::to_owned));
         let mut sender = Sender::new(&self.ledger, &self.sink, deadline, context);

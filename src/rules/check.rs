@@ -10,7 +10,7 @@ use super::{
     detections::check_detections,
     filter,
     pack::{CompiledFilter, CompiledRule},
-    sources,
+    pairs,
 };
 
 /// What a file holds.
@@ -173,7 +173,7 @@ fn read_rule(file: &RuleFile, rule: &SigmaRule) -> Result<CompiledRule, RuleProb
             file: file.name.clone(),
         }),
         detection: compile_rule(rule).map_err(|error| uncompilable(file, &error.to_string()))?,
-        sources: sources::rule_sources(&rule.detection),
+        pairs: pairs::rule_pairs(&rule.detection),
     })
 }
 

@@ -3,7 +3,7 @@
 
 use rsigma_parser::{ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier};
 
-use super::{RuleFile, RuleProblem, check::refuse_near, sources};
+use super::{RuleFile, RuleProblem, check::refuse_near, pairs};
 
 pub(super) fn check_detections(
     file: &RuleFile,
@@ -75,7 +75,7 @@ fn check_selectors(
         }
         ConditionExpr::Identifier(_) => Ok(()),
         ConditionExpr::Selector { pattern, .. } => {
-            if sources::selected(pattern, detections).is_empty() {
+            if pairs::selected(pattern, detections).is_empty() {
                 return Err(refuse_near(
                     file,
                     "condition",

@@ -8,7 +8,7 @@ mod detections;
 mod filter;
 mod level;
 mod pack;
-mod sources;
+mod pairs;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use include_dir::{Dir, include_dir};
@@ -13,16 +13,36 @@ use rsigma_eval::{JsonEvent, evaluate_rule};
 use super::{
     Match, Rule, RuleFile, RuleProblem,
     check::{self, Document},
+    pairs::Pairs,
 };
-use crate::cloudtrail::{Record, Sources};
+use crate::cloudtrail::{Candidates, Record};
 
 static BUNDLED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");
 
-/// Compiled rules and filters. Clones share them.
+/// The pairs of event source and name that the bundled rules can match, made by `make docs`. A scan
+/// needs no more until a candidate appears, which for most function instances is never.
+const BUNDLED_CANDIDATES: &str = include_str!("../../rules/candidates.tsv");
+/// Stands for any event name in that file.
+const ANY_NAME: &str = "*";
+
+/// Rules and filters. Clones share them.
 #[derive(Clone, Debug)]
-pub struct RulePack {
-    rules: Arc<[CompiledRule]>,
-    filters: Arc<[CompiledFilter]>,
+pub struct RulePack(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    candidates: Candidates,
+    /// The event sources that rules name.
+    sources: BTreeSet<String>,
+    /// Empty until a record is evaluated: compiling takes milliseconds.
+    compiled: OnceLock<Compiled>,
+}
+
+#[derive(Debug, Default)]
+struct Compiled {
+    /// Highest level first.
+    rules: Vec<CompiledRule>,
+    filters: Vec<CompiledFilter>,
 }
 
 /// A pack, and what the start-up log should say about it.
@@ -40,8 +60,9 @@ pub struct LoadedRules {
 pub(super) struct CompiledRule {
     pub(super) rule: Arc<Rule>,
     pub(super) detection: rsigma_eval::CompiledRule,
-    /// The sources outside which the rule can't match, or why its text does not tell them.
-    pub(super) sources: Result<BTreeSet<String>, String>,
+    /// The pairs of event source and name outside which the rule can't match, or why its text does not
+    /// tell them.
+    pub(super) pairs: Result<Pairs, String>,
 }
 
 #[derive(Debug)]
@@ -57,6 +78,23 @@ pub(super) struct CompiledFilter {
 }
 
 impl RulePack {
+    /// Returns the bundled pack. The first record that is evaluated compiles its rules.
+    pub fn bundled() -> Self {
+        let lines = BUNDLED_CANDIDATES.lines();
+        let pairs: Vec<(&str, Option<&str>)> = lines
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(source, name)| (source, (name != ANY_NAME).then_some(name)))
+            .collect();
+        Self(Arc::new(Inner {
+            sources: pairs
+                .iter()
+                .map(|(source, _)| (*source).to_owned())
+                .collect(),
+            candidates: Candidates::of(pairs),
+            compiled: OnceLock::new(),
+        }))
+    }
+
     /// Loads the bundled pack with the user's rules and filters. A user's rule with the id of a bundled
     /// rule replaces it.
     ///
@@ -87,50 +125,65 @@ impl RulePack {
         Ok(loader.finish())
     }
 
-    /// Returns the rules, highest level first.
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().map(|compiled| &*compiled.rule)
-    }
-
-    /// Returns each rule with the sources that it can match. An error says why the rule's text does not
-    /// tell them.
-    pub fn rule_sources(&self) -> impl Iterator<Item = (&Rule, Result<Vec<&str>, &str>)> {
-        self.rules.iter().map(|compiled| {
-            let sources = compiled.sources.as_ref();
-            (
-                &*compiled.rule,
-                sources
-                    .map(|names| names.iter().map(String::as_str).collect())
-                    .map_err(String::as_str),
-            )
+    fn compiled(&self) -> &Compiled {
+        self.0.compiled.get_or_init(|| {
+            let loader = Loader {
+                rules: compile_bundled(&bundled_files())
+                    .expect("the tests compile the bundled rules"),
+                ..Loader::default()
+            };
+            loader.compiled().0
         })
     }
 
-    /// Returns every source that some rule can match; all of them if the text of a rule does not tell.
-    pub fn sources(&self) -> Sources {
-        let mut names = BTreeSet::new();
-        for compiled in self.rules.iter() {
-            match &compiled.sources {
-                Ok(sources) => names.extend(sources.iter().cloned()),
-                Err(_) => return Sources::All,
-            }
-        }
-        Sources::Only(names)
+    /// Returns the rules, highest level first.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.compiled().rules.iter();
+        rules.map(|compiled| &*compiled.rule)
+    }
+
+    /// Returns each rule whose text does not tell which records it can match, and why.
+    pub fn unbounded_rules(&self) -> impl Iterator<Item = (&Rule, &str)> {
+        self.compiled().rules.iter().filter_map(|compiled| {
+            let why = compiled.pairs.as_ref().err()?;
+            Some((&*compiled.rule, why.as_str()))
+        })
+    }
+
+    /// Returns the event sources that rules name.
+    pub fn sources(&self) -> &BTreeSet<String> {
+        &self.0.sources
+    }
+
+    /// Returns the records that some rule can match; all of them if the text of a rule does not tell.
+    pub fn candidates(&self) -> &Candidates {
+        &self.0.candidates
+    }
+
+    /// Returns the file from which [`RulePack::bundled`] knows its candidates: pairs of event source
+    /// and event name, separated by a tab.
+    pub fn candidates_file(&self) -> String {
+        let pairs = all_pairs(&self.compiled().rules);
+        let lines = pairs.into_iter().map(|(source, name)| {
+            let name = name.unwrap_or(ANY_NAME);
+            format!("{source}\t{name}\n")
+        });
+        lines.collect()
     }
 
     /// Matches a record against rules and filters; `None` if no rule matches. `now` decides which
     /// filters have expired.
     pub fn evaluate(&self, record: &Record, now: Timestamp) -> Option<Match> {
         let event = JsonEvent::borrow(record.as_value());
-        let mut rules: Vec<Arc<Rule>> = self
-            .rules
+        let Compiled { rules, filters } = self.compiled();
+        let mut rules: Vec<Arc<Rule>> = rules
             .iter()
             .filter(|compiled| evaluate_rule(&compiled.detection, &event).is_some())
             .map(|compiled| Arc::clone(&compiled.rule))
             .collect();
         let level = rules.first()?.level;
-        let (mut filters, mut expired_filters) = (Vec::new(), Vec::new());
-        for filter in self.filters.iter() {
+        let (mut suppressing, mut expired_filters) = (Vec::new(), Vec::new());
+        for filter in filters {
             let concerns = |rule: &Arc<Rule>| filter.rule_ids.contains(&rule.id);
             if !rules.iter().any(concerns) || evaluate_rule(&filter.detection, &event).is_none() {
                 continue;
@@ -139,21 +192,21 @@ impl RulePack {
                 expired_filters.push(filter.id.clone());
             } else {
                 rules.retain(|rule| !concerns(rule));
-                filters.push(filter.id.clone());
+                suppressing.push(filter.id.clone());
             }
         }
         Some(Match {
             level,
             rules,
-            filters,
+            filters: suppressing,
             expired_filters,
         })
     }
 
     /// Returns a description of each filter whose last day has passed.
     pub fn expired_filters(&self, now: Timestamp) -> impl Iterator<Item = String> {
-        self.filters
-            .iter()
+        let filters = self.compiled().filters.iter();
+        filters
             .filter(move |filter| filter.has_expired(now))
             .map(ToString::to_string)
     }
@@ -201,20 +254,68 @@ impl Loader {
         }
     }
 
-    fn finish(self) -> LoadedRules {
+    /// The compiled pack, the files that were left out, and the changes.
+    fn compiled(self) -> (Compiled, Vec<RuleProblem>, Vec<String>) {
         let mut rules: Vec<CompiledRule> = self.rules.into_values().collect();
         rules.sort_by(|a, b| {
             (b.rule.level.cmp(&a.rule.level)).then_with(|| a.rule.id.cmp(&b.rule.id))
         });
-        LoadedRules {
-            pack: RulePack {
-                rules: rules.into(),
-                filters: self.filters.into(),
+        let compiled = Compiled {
+            rules,
+            filters: self.filters,
+        };
+        (compiled, self.rejected, self.changes)
+    }
+
+    fn finish(self) -> LoadedRules {
+        let (compiled, rejected, changes) = self.compiled();
+        let is_bounded = compiled.rules.iter().all(|rule| rule.pairs.is_ok());
+        let pairs = all_pairs(&compiled.rules);
+        let inner = Inner {
+            sources: pairs
+                .iter()
+                .map(|(source, _)| (*source).to_owned())
+                .collect(),
+            candidates: if is_bounded {
+                Candidates::of(pairs)
+            } else {
+                Candidates::All
             },
-            rejected: self.rejected,
-            changes: self.changes,
+            compiled: OnceLock::from(compiled),
+        };
+        LoadedRules {
+            pack: RulePack(Arc::new(inner)),
+            rejected,
+            changes,
         }
     }
+}
+
+/// The pairs of all rules whose text tells them. A source with any name stands alone.
+fn all_pairs(rules: &[CompiledRule]) -> BTreeSet<(&str, Option<&str>)> {
+    let mut all: BTreeMap<&str, Option<BTreeSet<&str>>> = BTreeMap::new();
+    for (source, names) in rules
+        .iter()
+        .filter_map(|rule| rule.pairs.as_ref().ok())
+        .flatten()
+    {
+        let known = all.entry(source).or_insert_with(|| Some(BTreeSet::new()));
+        match (names, known) {
+            (None, known) => *known = None,
+            (Some(names), Some(known)) => known.extend(names.iter().map(String::as_str)),
+            (Some(_), None) => {}
+        }
+    }
+    let mut pairs = BTreeSet::new();
+    for (source, names) in all {
+        match names {
+            None => {
+                pairs.insert((source, None));
+            }
+            Some(names) => pairs.extend(names.into_iter().map(|name| (source, Some(name)))),
+        }
+    }
+    pairs
 }
 
 fn compile_bundled(bundled: &[RuleFile]) -> Result<BTreeMap<String, CompiledRule>, RuleProblem> {

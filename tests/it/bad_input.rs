@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use billing_watch::cloudtrail::{ScanError, ScanLimits, Sources};
+use billing_watch::cloudtrail::{Candidates, ScanError, ScanLimits};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
@@ -356,7 +356,12 @@ fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
     assert!(cases.len() >= 40, "{}", cases.len());
     for case in cases {
         for sizes in [&[][..], &[1000], &[1, 7]] {
-            let scanned = scan_both(&case.body, &Sources::only([CONSOLE]), limits, sizes);
+            let scanned = scan_both(
+                &case.body,
+                &Candidates::of([(CONSOLE, None)]),
+                limits,
+                sizes,
+            );
             assert_eq!(scanned.records.len(), case.records, "{}", case.name);
             match (&scanned.end, &case.end) {
                 // Where a bracket is wrong depends on the brackets around it.
@@ -377,8 +382,18 @@ fn a_file_cut_anywhere_fails_and_its_whole_records_alert() {
     let first_end = text.windows(2).position(|pair| pair == b"},").unwrap();
     let limits = ScanLimits::default();
     for cut in 1..text.len() {
-        let plain = scan_both(&text[..cut], &Sources::only([CONSOLE]), limits, &[]);
-        let zipped = scan_both(&gzip(&text[..cut]), &Sources::only([CONSOLE]), limits, &[]);
+        let plain = scan_both(
+            &text[..cut],
+            &Candidates::of([(CONSOLE, None)]),
+            limits,
+            &[],
+        );
+        let zipped = scan_both(
+            &gzip(&text[..cut]),
+            &Candidates::of([(CONSOLE, None)]),
+            limits,
+            &[],
+        );
         assert_eq!(plain, zipped);
         assert_eq!(
             plain.end,

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod bad_input;
+mod candidates;
 mod claims;
 mod config;
 mod deadline;

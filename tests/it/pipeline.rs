@@ -101,7 +101,7 @@ fn the_billing_family_alerts_on_every_known_action_of_every_source() {
         .collect();
     let mut harness = Harness::new().with_object(&key, gzip_log(&records));
     harness.settings.minimum_level = Level::Informational;
-    harness.settings.watched = RulePack::load(&[]).unwrap().pack.sources();
+    harness.settings.watched = Sources::only(RulePack::bundled().sources());
     let run = harness.run(&[&key]);
     assert_eq!((run.report.findings, run.report.published), (172, 172));
     let default = Harness::new()

@@ -2,15 +2,25 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use billing_watch::cloudtrail::{Record, Scan, ScanError, ScanLimits, Sources, is_well_formed};
+use billing_watch::cloudtrail::{Candidates, Record, Scan, ScanError, ScanLimits, is_well_formed};
 use proptest::prelude::*;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{CONSOLE, gzip, gzip_log, log_file, noise, record, run_scan, scan_both};
 
-fn console() -> Sources {
-    Sources::only([CONSOLE])
+fn console() -> Candidates {
+    Candidates::of([(CONSOLE, None)])
+}
+
+/// Candidates by name, as a rule pack with rules for busy sources has them.
+fn named() -> Candidates {
+    Candidates::of([
+        (CONSOLE, Some("CloseAccount")),
+        (CONSOLE, Some("SetPayInformation")),
+        ("s3.amazonaws.com", Some("DeleteBucket")),
+        ("account.amazonaws.com", None),
+    ])
 }
 
 fn limits() -> ScanLimits {
@@ -21,7 +31,7 @@ fn limits() -> ScanLimits {
 }
 
 /// The oracle: the whole text parsed by serde_json, each record then by itself.
-fn reference(text: &[u8], sources: &Sources) -> Result<Vec<Value>, ()> {
+fn reference(text: &[u8], candidates: &Candidates) -> Result<Vec<Value>, ()> {
     /// A key that may hold lone surrogates.
     struct Key(Vec<u8>);
     impl<'de> Deserialize<'de> for Key {
@@ -76,7 +86,7 @@ fn reference(text: &[u8], sources: &Sources) -> Result<Vec<Value>, ()> {
         .iter()
         .filter(|raw| raw.get().starts_with('{'))
         .map(|raw| Record::parse(raw.get().as_bytes()).record)
-        .filter(|record| sources.matches(record.get("eventSource")))
+        .filter(|record| candidates.include(record))
         .map(|record| record.as_value().clone())
         .collect())
 }
@@ -117,6 +127,22 @@ fn source_value() -> impl Strategy<Value = String> {
         1 => Just("12".to_owned()),
         1 => Just("[\"x\",\"billingconsole.amazonaws.com\"]".to_owned()),
         1 => Just("{\"eventSource\":\"billingconsole.amazonaws.com\"}".to_owned()),
+    ]
+}
+
+fn name_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => plain("GetObject"),
+        3 => plain("CloseAccount"),
+        2 => plain("DeleteBucket"),
+        1 => plain("closeaccount"),
+        1 => plain("CloseAccoun"),
+        1 => plain("CloseAccountt"),
+        // A long s is an s for Sigma: a doubt.
+        1 => Just("\"Clo\u{17f}eAccount\"".to_owned()),
+        1 => spelled("CloseAccount"),
+        1 => Just("null".to_owned()),
+        1 => Just("[\"GetObject\",\"CloseAccount\"]".to_owned()),
     ]
 }
 
@@ -191,19 +217,39 @@ fn object(members: &[(String, String, &'static str)]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
+/// The source and the name of a record: as CloudTrail writes them, in the other order, apart, escaped,
+/// repeated, or one of them alone.
+fn identity() -> impl Strategy<Value = Vec<(String, String)>> {
+    let source = || prop_oneof![8 => plain("eventSource"), 2 => spelled("eventSource")];
+    let name = || prop_oneof![8 => plain("eventName"), 1 => spelled("eventName")];
+    let source = move || (source(), source_value());
+    let name = move || (name(), name_value());
+    let other = || (member_name(), nested());
+    prop_oneof![
+        6 => (source(), name()).prop_map(|(source, name)| vec![source, name]),
+        1 => (name(), source()).prop_map(|(name, source)| vec![name, source]),
+        1 => (source(), other(), name()).prop_map(|(source, other, name)| vec![source, other, name]),
+        1 => (source(), name(), other(), name())
+            .prop_map(|(source, name, other, again)| vec![source, name, other, again]),
+        1 => (source(), name(), source()).prop_map(|(source, name, again)| vec![source, name, again]),
+        1 => source().prop_map(|source| vec![source]),
+        1 => name().prop_map(|name| vec![name]),
+    ]
+}
+
 fn element() -> impl Strategy<Value = String> {
-    let source = prop_oneof![8 => plain("eventSource"), 2 => spelled("eventSource")];
-    let member = prop_oneof![
-        4 => (member_name(), nested()),
-        1 => (source, source_value()),
-    ];
-    let members = prop::collection::vec((member, space()), 0..8).prop_map(|members| {
-        let members: Vec<_> = members
-            .into_iter()
-            .map(|((name, value), space)| (name, value, space))
-            .collect();
-        object(&members)
-    });
+    let others = || prop::collection::vec((member_name(), nested()), 0..3);
+    let identities = prop::collection::vec(identity(), 0..3);
+    let members = (others(), identities, others(), space()).prop_map(
+        |(before, identities, behind, space)| {
+            let members = before
+                .into_iter()
+                .chain(identities.into_iter().flatten())
+                .chain(behind);
+            let members: Vec<_> = members.map(|(name, value)| (name, value, space)).collect();
+            object(&members)
+        },
+    );
     prop_oneof![12 => members, 1 => nested()]
 }
 
@@ -274,10 +320,12 @@ proptest! {
     ) {
         let body = body(text.as_bytes(), &cuts);
         let limits = ScanLimits { buffer_bytes, replay_bytes, verified_bytes, ..limits() };
-        let scanned = scan_both(&body, &console(), limits, &sizes);
-        let expected = reference(text.as_bytes(), &console());
-        prop_assert_eq!(scanned.end, Ok(()), "{}", text);
-        prop_assert_eq!(Ok(scanned.records), expected, "{}", text);
+        for candidates in [console(), named()] {
+            let scanned = scan_both(&body, &candidates, limits, &sizes);
+            let expected = reference(text.as_bytes(), &candidates);
+            prop_assert_eq!(scanned.end, Ok(()), "{}", text);
+            prop_assert_eq!(Ok(scanned.records), expected, "{}", text);
+        }
     }
 
     #[test]
@@ -287,9 +335,9 @@ proptest! {
         buffer_bytes in 16..300usize,
     ) {
         let limits = ScanLimits { buffer_bytes, ..limits() };
-        let scanned = scan_both(text.as_bytes(), &Sources::All, limits, &sizes);
+        let scanned = scan_both(text.as_bytes(), &Candidates::All, limits, &sizes);
         prop_assert_eq!(scanned.end, Ok(()));
-        prop_assert_eq!(Ok(scanned.records), reference(text.as_bytes(), &Sources::All));
+        prop_assert_eq!(Ok(scanned.records), reference(text.as_bytes(), &Candidates::All));
     }
 
     #[test]
@@ -302,14 +350,15 @@ proptest! {
         let mut bytes = text.into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = with;
-        let whole = scan_both(&bytes, &Sources::All, limits(), &[]);
-        let pieces = scan_both(&bytes, &Sources::All, limits(), &sizes);
+        let whole = scan_both(&bytes, &Candidates::All, limits(), &[]);
+        let pieces = scan_both(&bytes, &Candidates::All, limits(), &sizes);
         prop_assert_eq!(whole.end.is_ok(), pieces.end.is_ok());
         prop_assert_eq!(&whole.records, &pieces.records);
         // With every record parsed, nothing malformed passes.
-        prop_assert_eq!(whole.end.is_ok(), reference(&bytes, &Sources::All).is_ok(), "{}", String::from_utf8_lossy(&bytes));
-        // With few sources, both scanners still say the same.
+        prop_assert_eq!(whole.end.is_ok(), reference(&bytes, &Candidates::All).is_ok(), "{}", String::from_utf8_lossy(&bytes));
+        // With few candidates, both scanners still say the same.
         scan_both(&bytes, &console(), limits(), &sizes);
+        scan_both(&bytes, &named(), limits(), &sizes);
     }
 }
 
@@ -421,9 +470,9 @@ fn a_large_file_without_a_candidate_passes_the_probe_alone() {
     let broken = String::from_utf8(text)
         .unwrap()
         .replacen("noise-7", "noise\"-7", 1);
-    let sources = Arc::new(console());
+    let candidates = Arc::new(console());
     let probed = run_scan(
-        Scan::new(Arc::clone(&sources), limits()),
+        Scan::new(Arc::clone(&candidates), limits()),
         broken.as_bytes(),
         &[],
     );

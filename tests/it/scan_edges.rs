@@ -3,13 +3,13 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use billing_watch::cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step};
+use billing_watch::cloudtrail::{Candidates, Scan, ScanError, ScanLimits, Step};
 use serde_json::Value;
 
 use crate::support::{CONSOLE, gzip, record, run_scan, scan_both};
 
-fn console() -> Sources {
-    Sources::only([CONSOLE])
+fn console() -> Candidates {
+    Candidates::of([(CONSOLE, None)])
 }
 
 /// Every character as an escape, the longest way to write a text.

@@ -9,7 +9,7 @@ use std::{
 
 use billing_watch::{
     alert::Message,
-    cloudtrail::{Scan, ScanError, ScanLimits, Sources, Step},
+    cloudtrail::{Candidates, Scan, ScanError, ScanLimits, Sources, Step},
     envelope::{Envelope, ObjectRef},
     ledger::{Ledger, MemoryLedgerStore},
     pipeline::{
@@ -159,13 +159,13 @@ pub(crate) fn run_scan(mut scan: Scan, body: &[u8], sizes: &[usize]) -> Scanned 
 /// Scans with the probe and without, asserts that both agree, and gives their result.
 pub(crate) fn scan_both(
     body: &[u8],
-    sources: &Sources,
+    candidates: &Candidates,
     limits: ScanLimits,
     sizes: &[usize],
 ) -> Scanned {
-    let sources = Arc::new(sources.clone());
-    let with_probe = run_scan(Scan::new(Arc::clone(&sources), limits), body, sizes);
-    let without = run_scan(Scan::without_probe(sources, limits), body, sizes);
+    let candidates = Arc::new(candidates.clone());
+    let with_probe = run_scan(Scan::new(Arc::clone(&candidates), limits), body, sizes);
+    let without = run_scan(Scan::without_probe(candidates, limits), body, sizes);
     assert_eq!(with_probe, without, "the probe must change nothing");
     without
 }

@@ -132,6 +132,18 @@ fn the_rules_reference_is_current() {
 }
 
 #[test]
+fn the_candidates_of_the_bundled_rules_are_current() {
+    let compiled = billing_watch::rules::RulePack::load(&[]).unwrap().pack;
+    assert!(
+        read("rules/candidates.tsv") == compiled.candidates_file(),
+        "rules/candidates.tsv is not what rules/ gives: run `make docs`"
+    );
+    let bundled = billing_watch::rules::RulePack::bundled();
+    assert_eq!(bundled.candidates(), compiled.candidates());
+    assert_eq!(bundled.sources(), compiled.sources());
+}
+
+#[test]
 fn the_changelog_names_the_version() {
     let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
     assert!(read("CHANGELOG.md").contains(&heading), "no `{heading}`");
