@@ -136,8 +136,8 @@ fn name_value() -> impl Strategy<Value = String> {
         3 => plain("CloseAccount"),
         2 => plain("DeleteBucket"),
         1 => plain("closeaccount"),
-        1 => plain("CloseAccoun"),
-        1 => plain("CloseAccountt"),
+        1 => plain("loseAccount"),
+        1 => plain("CloseAccounts"),
         // A long s is an s for Sigma: a doubt.
         1 => Just("\"Clo\u{17f}eAccount\"".to_owned()),
         1 => spelled("CloseAccount"),
