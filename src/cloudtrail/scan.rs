@@ -237,21 +237,19 @@ impl Scan {
     /// Shows fresh bytes to the reader.
     fn read(&mut self, start: usize, fresh: usize) {
         let end = start + fresh;
-        let Candidates::Of(pairs) = &*self.candidates else {
-            // Without a probe the splitter reads from the start.
-            if let Reader::Splitter { filled, .. } = &mut self.reader {
-                *filled = end;
-            }
-            return;
-        };
-        match &mut self.reader {
-            Reader::Splitter { filled, .. } => *filled = end,
-            Reader::Probe {
-                probe,
-                kept_bytes,
-                carried,
-                ..
-            } => match probe.look(&self.buffer[..end], fresh, pairs) {
+        match (&mut self.reader, &*self.candidates) {
+            (Reader::Splitter { filled, .. }, _) => *filled = end,
+            // Every record is a candidate.
+            (Reader::Probe { .. }, Candidates::All) => self.replay(),
+            (
+                Reader::Probe {
+                    probe,
+                    kept_bytes,
+                    carried,
+                    ..
+                },
+                Candidates::Of(pairs),
+            ) => match probe.look(&self.buffer[..end], fresh, pairs) {
                 Verdict::Clear { keep }
                     if *kept_bytes <= self.limits.replay_bytes && keep < self.buffer.len() =>
                 {

@@ -127,12 +127,11 @@ impl RulePack {
 
     fn compiled(&self) -> &Compiled {
         self.0.compiled.get_or_init(|| {
-            let loader = Loader {
-                rules: compile_bundled(&bundled_files())
-                    .expect("the tests compile the bundled rules"),
-                ..Loader::default()
-            };
-            loader.compiled().0
+            let rules = compile_bundled(&bundled_files());
+            Compiled {
+                rules: highest_first(rules.expect("the tests compile the bundled rules")),
+                filters: Vec::new(),
+            }
         })
     }
 
@@ -254,21 +253,11 @@ impl Loader {
         }
     }
 
-    /// The compiled pack, the files that were left out, and the changes.
-    fn compiled(self) -> (Compiled, Vec<RuleProblem>, Vec<String>) {
-        let mut rules: Vec<CompiledRule> = self.rules.into_values().collect();
-        rules.sort_by(|a, b| {
-            (b.rule.level.cmp(&a.rule.level)).then_with(|| a.rule.id.cmp(&b.rule.id))
-        });
+    fn finish(self) -> LoadedRules {
         let compiled = Compiled {
-            rules,
+            rules: highest_first(self.rules),
             filters: self.filters,
         };
-        (compiled, self.rejected, self.changes)
-    }
-
-    fn finish(self) -> LoadedRules {
-        let (compiled, rejected, changes) = self.compiled();
         let is_bounded = compiled.rules.iter().all(|rule| rule.pairs.is_ok());
         let pairs = all_pairs(&compiled.rules);
         let inner = Inner {
@@ -285,10 +274,16 @@ impl Loader {
         };
         LoadedRules {
             pack: RulePack(Arc::new(inner)),
-            rejected,
-            changes,
+            rejected: self.rejected,
+            changes: self.changes,
         }
     }
+}
+
+fn highest_first(rules: BTreeMap<String, CompiledRule>) -> Vec<CompiledRule> {
+    let mut rules: Vec<CompiledRule> = rules.into_values().collect();
+    rules.sort_by(|a, b| (b.rule.level.cmp(&a.rule.level)).then_with(|| a.rule.id.cmp(&b.rule.id)));
+    rules
 }
 
 /// The pairs of all rules whose text tells them. A source with any name stands alone.
