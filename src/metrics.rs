@@ -3,7 +3,7 @@
 //! Format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::report::Report;
 
@@ -11,41 +11,108 @@ use crate::report::Report;
 pub const NAMESPACE: &str = "BillingWatch";
 
 /// Returns the line of metrics of an invocation, without a line break.
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "strings and numbers can always be written as JSON"
+)]
 pub fn emf_line(report: &Report, function_name: &str, cold_start: bool, now: Timestamp) -> String {
-    let mut members = Map::new();
-    let mut definitions = Vec::new();
-    let mut add = |name: &str, unit: &str, value: Value| {
-        definitions.push(json!({"Name": name, "Unit": unit}));
-        members.insert(name.to_owned(), value);
+    let line = Line {
+        metrics: metrics(report, cold_start),
+        function_name,
+        now,
     };
-    for (name, count) in report.counters() {
-        let unit = if name.ends_with("Bytes") {
-            "Bytes"
-        } else {
-            "Count"
-        };
-        add(name, unit, json!(count));
-    }
-    add("ColdStart", "Count", json!(u8::from(cold_start)));
-    for (name, seconds) in [
+    serde_json::to_string(&line).expect("strings and numbers")
+}
+
+/// One metric and its values.
+struct Metric<'a> {
+    definition: Definition,
+    value: Values<'a>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Definition {
+    name: &'static str,
+    unit: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values<'a> {
+    One(u64),
+    Many(&'a [f64]),
+}
+
+fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
+    let one = |name, unit, value| Metric {
+        definition: Definition { name, unit },
+        value: Values::One(value),
+    };
+    let counters = report.counters().map(|(name, count)| {
+        let is_size = name.ends_with("Bytes");
+        one(name, if is_size { "Bytes" } else { "Count" }, count)
+    });
+    let delays = [
         ("AlertDelay", &report.alert_delay_seconds),
         ("HandlingDelay", &report.handling_delay_seconds),
-    ] {
-        if !seconds.is_empty() {
-            add(name, "Seconds", json!(seconds));
+    ];
+    let delays = delays
+        .into_iter()
+        .filter(|(_, seconds)| !seconds.is_empty());
+    counters
+        .chain([one("ColdStart", "Count", u64::from(cold_start))])
+        .chain(delays.map(|(name, seconds)| Metric {
+            definition: Definition {
+                name,
+                unit: "Seconds",
+            },
+            value: Values::Many(seconds),
+        }))
+        .collect()
+}
+
+struct Line<'a> {
+    metrics: Vec<Metric<'a>>,
+    function_name: &'a str,
+    now: Timestamp,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        let definitions = self.metrics.iter().map(|metric| metric.definition);
+        members.serialize_entry(
+            "_aws",
+            &Metadata {
+                timestamp: self.now.as_millisecond(),
+                cloud_watch_metrics: [Directive {
+                    namespace: NAMESPACE,
+                    dimensions: [["FunctionName"]],
+                    metrics: definitions.collect(),
+                }],
+            },
+        )?;
+        members.serialize_entry("FunctionName", self.function_name)?;
+        for metric in &self.metrics {
+            members.serialize_entry(metric.definition.name, &metric.value)?;
         }
+        members.end()
     }
-    members.insert("FunctionName".to_owned(), json!(function_name));
-    members.insert(
-        "_aws".to_owned(),
-        json!({
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": [["FunctionName"]],
-                "Metrics": definitions,
-            }],
-        }),
-    );
-    Value::Object(members).to_string()
+}
+
+/// The member `_aws`, which tells CloudWatch which other members are metrics.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    timestamp: i64,
+    cloud_watch_metrics: [Directive; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive {
+    namespace: &'static str,
+    dimensions: [[&'static str; 1]; 1],
+    metrics: Vec<Definition>,
 }

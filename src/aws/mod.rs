@@ -1,6 +1,7 @@
 //! The only code that uses the AWS SDK: S3 and SNS behind the traits of pipeline and ledger.
 
 mod alert_sink;
+mod http;
 mod ledger_store;
 mod log_store;
 mod request_error;
@@ -50,6 +51,7 @@ impl Clients {
     /// Makes clients that the environment configures.
     pub async fn from_env(config: &Config) -> Self {
         let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http::client())
             .retry_config(
                 RetryConfig::standard()
                     .with_max_attempts(ATTEMPTS)

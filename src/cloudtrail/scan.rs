@@ -1,8 +1,9 @@
 //! The scan of one log file: compressed chunks in, records of interest out, in bounded memory.
 //!
-//! The probe reads every file first. A file with a doubt, and a small file, are then read again by the
-//! splitter: the compressed chunks are kept until then and replayed, and the same stream goes on. A
-//! large clean file is read once.
+//! The probe reads every file first. A file with a doubt, and a file that is not large, are then read
+//! again by the splitter: the compressed chunks are kept until then and replayed, and the same stream
+//! goes on. A large clean file is inflated once, and so is a small file: the splitter finds it in the
+//! first buffer, which the probe leaves as it is until it is full.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -28,9 +29,14 @@ pub struct ScanLimits {
     /// Expanded size, in bytes, up to which the splitter reads also a file without a candidate, to
     /// check its grammar exactly. Most files are that small, and it costs microseconds.
     pub verified_bytes: u64,
-    /// Size of the buffer that is inflated into, in bytes.
+    /// Size of the buffer that is inflated into, in bytes. The first buffer of each scan has
+    /// [`SMALL_FILE_BYTES`] at most.
     pub buffer_bytes: usize,
 }
+
+/// Expanded size, in bytes, up to which a file is small. Most log files are. Their scan takes a buffer
+/// of this size and little else.
+pub const SMALL_FILE_BYTES: usize = 32 << 10;
 
 impl Default for ScanLimits {
     fn default() -> Self {
@@ -120,8 +126,10 @@ enum Reader {
         /// Every chunk so far, to be replayed.
         kept: Vec<Bytes>,
         kept_bytes: usize,
-        /// Bytes at the start of the buffer that the last look kept.
-        carried: usize,
+        /// Bytes in the buffer.
+        filled: usize,
+        /// The last of them, which the probe wants to see again.
+        keep: usize,
     },
     Splitter {
         splitter: Box<Splitter>,
@@ -139,7 +147,8 @@ impl Scan {
                 probe: Probe::default(),
                 kept: Vec::new(),
                 kept_bytes: 0,
-                carried: 0,
+                filled: 0,
+                keep: 0,
             };
         }
         scan
@@ -148,7 +157,7 @@ impl Scan {
     /// A scan by the splitter alone, which must give the same records.
     pub fn without_probe(candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
         Self {
-            reader: Reader::splitter(&candidates, &limits),
+            reader: Reader::splitter(&candidates, &limits, 0),
             inflate: Inflate::new(limits.expanded_bytes),
             buffer: Vec::new(),
             input: VecDeque::new(),
@@ -182,6 +191,17 @@ impl Scan {
             kept.push(chunk.clone());
         }
         self.input.push_back(chunk);
+        self.enlarge_buffer();
+    }
+
+    fn enlarge_buffer(&mut self) {
+        let mut bytes = self.limits.buffer_bytes;
+        if self.inflate.expanded_bytes() < SMALL_FILE_BYTES as u64 {
+            bytes = bytes.min(SMALL_FILE_BYTES);
+        }
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
     }
 
     /// Says that the body has ended.
@@ -191,9 +211,6 @@ impl Scan {
 
     /// Goes on until there is a record, or no input left. After an error or `Done` the scan is over.
     pub fn next_step(&mut self) -> Result<Step, ScanError> {
-        if self.buffer.is_empty() {
-            self.buffer.resize(self.limits.buffer_bytes, 0);
-        }
         loop {
             if let Reader::Splitter {
                 splitter,
@@ -213,7 +230,7 @@ impl Scan {
                 self.current = chunk;
             }
             let start = match &self.reader {
-                Reader::Probe { carried, .. } => *carried,
+                Reader::Probe { filled, .. } => *filled,
                 Reader::Splitter { .. } => 0,
             };
             match self
@@ -221,7 +238,7 @@ impl Scan {
                 .fill(&mut self.current, &mut self.buffer[start..])
             {
                 Ok(0) if !self.current.is_empty() || !self.input.is_empty() => {}
-                Ok(0) if self.keeps_too_much() => self.replay(),
+                Ok(0) if self.keeps_too_much() => self.hand_over(start),
                 Ok(0) if !self.ended => return Ok(Step::NeedInput),
                 Ok(0) => {
                     if self.finish()? {
@@ -237,42 +254,47 @@ impl Scan {
     /// Shows fresh bytes to the reader.
     fn read(&mut self, start: usize, fresh: usize) {
         let end = start + fresh;
+        let first_has_room = self.holds_all(end) && end < self.buffer.len();
         match (&mut self.reader, &*self.candidates) {
             (Reader::Splitter { filled, .. }, _) => *filled = end,
             // Every record is a candidate.
-            (Reader::Probe { .. }, Candidates::All) => self.replay(),
+            (Reader::Probe { .. }, Candidates::All) => self.hand_over(end),
             (
                 Reader::Probe {
                     probe,
                     kept_bytes,
-                    carried,
+                    filled,
+                    keep,
                     ..
                 },
                 Candidates::Of(pairs),
-            ) => match probe.look(&self.buffer[..end], fresh, pairs) {
-                Verdict::Clear { keep }
-                    if *kept_bytes <= self.limits.replay_bytes && keep < self.buffer.len() =>
+            ) => match probe.look(&self.buffer[start - *keep..end], fresh, pairs) {
+                Verdict::Clear { keep: wanted }
+                    if *kept_bytes <= self.limits.replay_bytes && wanted < self.buffer.len() =>
                 {
-                    self.buffer.copy_within(end - keep..end, 0);
-                    *carried = keep;
+                    *keep = wanted;
+                    *filled = end;
+                    if !first_has_room {
+                        self.buffer.copy_within(end - wanted..end, 0);
+                        *filled = wanted;
+                    }
                 }
-                Verdict::Clear { .. } | Verdict::Doubt => self.replay(),
+                Verdict::Clear { .. } | Verdict::Doubt => self.hand_over(end),
             },
         }
     }
 
-    /// Whether the file ends here as it should; a doubt of the probe starts the replay instead.
+    /// Whether the file ends here as it should. What the probe can't vouch for goes to the splitter
+    /// first.
     fn finish(&mut self) -> Result<bool, ScanError> {
+        self.inflate.finish()?;
         match &mut self.reader {
-            Reader::Splitter { splitter, .. } => {
-                self.inflate.finish()?;
-                splitter.finish()?;
-            }
-            Reader::Probe { probe, .. } => {
-                self.inflate.finish()?;
+            Reader::Splitter { splitter, .. } => splitter.finish()?,
+            Reader::Probe { probe, filled, .. } => {
                 let small = self.inflate.expanded_bytes() <= self.limits.verified_bytes;
                 if small || probe.finish() == Verdict::Doubt {
-                    self.replay();
+                    let filled = *filled;
+                    self.hand_over(filled);
                     return Ok(false);
                 }
             }
@@ -288,21 +310,32 @@ impl Scan {
         }
     }
 
-    fn replay(&mut self) {
-        let reader = Reader::splitter(&self.candidates, &self.limits);
+    /// Gives the file to the splitter, from its start. The buffer holds `filled` bytes.
+    fn hand_over(&mut self, filled: usize) {
+        if self.holds_all(filled) {
+            self.reader = Reader::splitter(&self.candidates, &self.limits, filled);
+            return;
+        }
+        let reader = Reader::splitter(&self.candidates, &self.limits, 0);
         if let Reader::Probe { kept, .. } = std::mem::replace(&mut self.reader, reader) {
             self.input = kept.into();
             self.current = Bytes::new();
             self.inflate = Inflate::new(self.limits.expanded_bytes);
         }
     }
+
+    /// Whether the first `filled` bytes of the buffer are all that was inflated so far.
+    fn holds_all(&self, filled: usize) -> bool {
+        self.inflate.expanded_bytes() == filled as u64
+    }
 }
 
 impl Reader {
-    fn splitter(candidates: &Arc<Candidates>, limits: &ScanLimits) -> Self {
+    /// A splitter that begins with the first `filled` bytes of the buffer.
+    fn splitter(candidates: &Arc<Candidates>, limits: &ScanLimits, filled: usize) -> Self {
         Self::Splitter {
             splitter: Box::new(Splitter::new(Arc::clone(candidates), limits.record_bytes)),
-            filled: 0,
+            filled,
             position: 0,
         }
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::{
     alert::escape::clean,
@@ -33,7 +34,7 @@ use deadline::Deadline;
 use groups::Groups;
 use outcome::JobOutcome;
 use plan::{Action, Job, Plan, plan};
-use publisher::SendContext;
+use publisher::{Publisher, SendContext};
 use record_source::RecordSource;
 use self_test::self_test;
 use sender::Sender;
@@ -46,8 +47,13 @@ pub use self::{
     sink::{AlertSink, SinkError, Subscriptions},
 };
 
-/// Objects of one envelope that are scanned at the same time.
-const CONCURRENT_OBJECTS: usize = 4;
+/// Objects of one envelope that are handled at the same time. Most are small: they wait for S3 and take
+/// hardly any memory.
+const CONCURRENT_OBJECTS: usize = 50;
+/// Objects that are not small and are read at the same time. Each may take some megabytes.
+const CONCURRENT_LARGE_FILES: usize = 2;
+/// Messages that are published at the same time.
+const CONCURRENT_MESSAGES: usize = 32;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -83,6 +89,10 @@ pub struct Pipeline<S, A, L, C> {
     candidates: Arc<Candidates>,
     withhold_values: bool,
     limits: ScanLimits,
+    /// Has a permit for each large file that may be read at the same time.
+    large_files: Semaphore,
+    /// Has a permit for each message that may be published at the same time.
+    publishing: Semaphore,
     clock: C,
 }
 
@@ -109,6 +119,8 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             },
             withhold_values: settings.withhold_values,
             limits: settings.limits,
+            large_files: Semaphore::new(CONCURRENT_LARGE_FILES),
+            publishing: Semaphore::new(CONCURRENT_MESSAGES),
             clock,
         }
     }
@@ -188,9 +200,17 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         deadline: &Deadline<'_, C>,
     ) -> JobOutcome {
         let scan = Scan::new(Arc::clone(&self.candidates), self.limits);
-        let mut records = RecordSource::new(&self.store, context.object, scan, deadline);
+        let large_files = &self.large_files;
+        let mut records =
+            RecordSource::new(&self.store, context.object, scan, large_files, deadline);
         let mut groups = Groups::new(context.file_account.map(str::to_owned));
-        let mut sender = Sender::new(&self.ledger, &self.sink, deadline, context);
+        let mut sender = Sender::new(Publisher {
+            ledger: &self.ledger,
+            sink: &self.sink,
+            publishing: &self.publishing,
+            deadline,
+            context,
+        });
         let mut outcome = JobOutcome::new();
         let read = loop {
             let record = match records.next().await {
@@ -208,8 +228,10 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             }
         };
         outcome.add(sender.send(groups.into_rest()).await);
+        // Waiting for other invocations takes no memory from other files.
+        let end = records.end(read);
         outcome.add(sender.finish().await);
-        outcome.finish(records.end(read), job, deadline.now())
+        outcome.finish(end, job, deadline.now())
     }
 }
 

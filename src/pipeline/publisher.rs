@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::{
     deadline::Deadline,
@@ -39,6 +40,8 @@ const PUBLICATION_BACKOFF: [Duration; 3] = [
 pub(super) struct Publisher<'a, A, L, C> {
     pub(super) ledger: &'a Ledger<L>,
     pub(super) sink: &'a A,
+    /// Has a permit for each message that may be published at the same time.
+    pub(super) publishing: &'a Semaphore,
     pub(super) deadline: &'a Deadline<'a, C>,
     pub(super) context: SendContext<'a>,
 }
@@ -203,14 +206,17 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
     }
 
     async fn publish(&self, part: &ClaimedMessage<'_>, sent: &mut Sent) {
+        let permit = self.deadline.while_sending(self.publishing.acquire()).await;
         let mut claims = part.claims.iter();
-        if !claims.all(|claim| self.deadline.may_send(claim.expires_at())) {
+        if permit.is_none() || !claims.all(|claim| self.deadline.may_send(claim.expires_at())) {
             let failure = failure::deadline_exceeded(self.context.object);
             sent.fail(part.findings.len(), failure);
             return self.release(part.claims, sent).await;
         }
         let answer = self.deadline.before_reply(self.sink.publish(part.message));
-        match answer.await.unwrap_or_else(|| Err(SinkError::no_answer())) {
+        let answer = answer.await.unwrap_or_else(|| Err(SinkError::no_answer()));
+        drop(permit);
+        match answer {
             Ok(message_id) => {
                 let at = self.deadline.now();
                 sent.messages += 1;

@@ -7,10 +7,11 @@ use std::error::Error;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::deadline::Deadline;
 use crate::{
-    cloudtrail::{KeyKind, Record, Scan, ScanError, Step, classify_key},
+    cloudtrail::{KeyKind, Record, SMALL_FILE_BYTES, Scan, ScanError, Step, classify_key},
     envelope::ObjectRef,
 };
 
@@ -102,6 +103,10 @@ pub(super) struct RecordSource<'a, S: LogStore, C> {
     store: &'a S,
     object: &'a ObjectRef,
     deadline: &'a Deadline<'a, C>,
+    /// Has a permit for each file that is not small and may be read at the same time.
+    large_files: &'a Semaphore,
+    /// Held as soon as this file is not small any more.
+    permit: Option<SemaphorePermit<'a>>,
     scan: Scan,
     /// `None` before the first record is asked for.
     body: Option<S::Body>,
@@ -113,12 +118,15 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
         store: &'a S,
         object: &'a ObjectRef,
         scan: Scan,
+        large_files: &'a Semaphore,
         deadline: &'a Deadline<'a, C>,
     ) -> Self {
         Self {
             store,
             object,
             deadline,
+            large_files,
+            permit: None,
             scan,
             body: None,
             fetched_bytes: 0,
@@ -128,6 +136,7 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
     /// Returns the next record of interest; `None` at the end of a whole log file.
     pub(super) async fn next(&mut self) -> Result<Option<Record>, ReadError> {
         loop {
+            self.wait_for_memory().await?;
             match self.scan.next_step() {
                 Ok(Step::Record(record)) => return Ok(Some(*record)),
                 Ok(Step::NeedInput) => match self.next_chunk().await? {
@@ -155,7 +164,18 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
         }
     }
 
+    /// Waits until this file may take the memory of a large one, once it is not small any more.
+    async fn wait_for_memory(&mut self) -> Result<(), ReadError> {
+        if self.permit.is_none() && self.scan.expanded_bytes() >= SMALL_FILE_BYTES as u64 {
+            let permit = self.deadline.while_reading(self.large_files.acquire());
+            // The semaphore is never closed.
+            self.permit = permit.await.ok_or(ReadError::DeadlineExceeded)?.ok();
+        }
+        Ok(())
+    }
+
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
+        self.wait_for_memory().await?;
         let body = if let Some(body) = &mut self.body {
             body
         } else {

@@ -13,18 +13,12 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
-    deadline::Deadline,
     failure,
     groups::Group,
-    publisher::{Publisher, SendContext, Sent, SentGroup},
+    publisher::{Publisher, Sent, SentGroup},
     sink::AlertSink,
 };
-use crate::{
-    alert::GroupKey,
-    envelope::Failure,
-    ledger::{Ledger, LedgerStore},
-    rules::Finding,
-};
+use crate::{alert::GroupKey, envelope::Failure, ledger::LedgerStore, rules::Finding};
 
 /// Groups that are sent at the same time.
 const CONCURRENT_GROUPS: usize = 8;
@@ -53,19 +47,9 @@ pub(super) struct Sender<'a, A, L, C> {
 }
 
 impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C> {
-    pub(super) fn new(
-        ledger: &'a Ledger<L>,
-        sink: &'a A,
-        deadline: &'a Deadline<'a, C>,
-        context: SendContext<'a>,
-    ) -> Self {
+    pub(super) fn new(publisher: Publisher<'a, A, L, C>) -> Self {
         Self {
-            publisher: Publisher {
-                ledger,
-                sink,
-                deadline,
-                context,
-            },
+            publisher,
             met_duplicates: false,
             parts: HashMap::new(),
             claimed_elsewhere: BTreeMap::new(),
@@ -168,13 +152,19 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::{
         alert::Message,
         cloudtrail::Record,
         envelope::ObjectRef,
-        ledger::MemoryLedgerStore,
-        pipeline::sink::{SinkError, Subscriptions},
+        ledger::{Ledger, MemoryLedgerStore},
+        pipeline::{
+            deadline::Deadline,
+            publisher::SendContext,
+            sink::{SinkError, Subscriptions},
+        },
         rules::{Level, RulePack},
     };
 
@@ -222,7 +212,14 @@ mod tests {
         let clock = || Timestamp::UNIX_EPOCH;
         let ledger = Ledger::new(MemoryLedgerStore::default(), "topic");
         let deadline = Deadline::new(None, &clock);
-        let mut sender = Sender::new(&ledger, &RefusingSink, &deadline, context);
+        let publishing = Semaphore::new(1);
+        let mut sender = Sender::new(Publisher {
+            ledger: &ledger,
+            sink: &RefusingSink,
+            publishing: &publishing,
+            deadline: &deadline,
+            context,
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()

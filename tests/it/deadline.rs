@@ -27,14 +27,14 @@ use crate::support::{
     s3_event,
 };
 
-const NEVER: Duration = Duration::from_hours(1);
+pub(crate) const NEVER: Duration = Duration::from_hours(1);
 
 /// Objects, a topic and a ledger, each as slow as a test wants.
 #[derive(Default)]
 pub(crate) struct SlowStores {
     /// Bodies by key, with the time that each chunk takes.
     objects: BTreeMap<String, Vec<(Duration, Vec<u8>)>>,
-    publishing: Duration,
+    pub(crate) publishing: Duration,
     claiming: Duration,
     /// Alerts that are refused before any is accepted.
     pub(crate) refusals: RefCell<usize>,
@@ -126,7 +126,7 @@ impl LedgerStore for &SlowStores {
 pub(crate) struct Handled {
     pub(crate) report: Report,
     outcomes: Vec<DeliveryOutcome>,
-    seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 impl Handled {
@@ -210,11 +210,11 @@ fn claim_request(key: &str, expires_at: Timestamp) -> ClaimRequest<'_> {
     }
 }
 
-fn closure(id: &str) -> Vec<u8> {
+pub(crate) fn closure(id: &str) -> Vec<u8> {
     log_file(&[record("CloseAccount", id)])
 }
 
-fn close(actual: f64, expected: f64) -> bool {
+pub(crate) fn close(actual: f64, expected: f64) -> bool {
     (actual - expected).abs() < 0.05
 }
 
@@ -243,14 +243,14 @@ fn records_read_before_the_deadline_alert() {
 #[test]
 fn objects_are_not_opened_after_reading_stops() {
     let mut stores = SlowStores::default();
-    for number in 0..16 {
+    for number in 0..160 {
         let chunk = (Duration::from_secs(20), closure(&format!("e{number}")));
-        stores = stores.with(&log_key(&format!("F{number:02}")), &[chunk]);
+        stores = stores.with(&log_key(&format!("F{number:03}")), &[chunk]);
     }
     let handled = stores.handle(Some(60));
-    assert_eq!((handled.report.scanned, handled.report.failed), (8, 8));
-    assert_eq!(*stores.opened.borrow(), 12);
-    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded; 8]);
+    assert_eq!((handled.report.scanned, handled.report.failed), (100, 60));
+    assert_eq!(*stores.opened.borrow(), 150);
+    assert_eq!(handled.failures(), [ErrorType::DeadlineExceeded; 60]);
 }
 
 #[test]
