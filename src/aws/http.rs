@@ -1,10 +1,12 @@
 //! The HTTP client of every request to AWS: one pool of connections for all services.
 //!
 //! AWS's endpoints have certificates of Amazon Trust Services. Its five root certificates are compiled
-//! in, because parsing the system's hundred and more takes twenty times as long as everything else
-//! that the first invocation does. Amazon asks nobody to rely on these five alone: an endpoint whose
-//! certificate they do not vouch for is checked against the system's trust store. This is the case
-//! behind a proxy that inspects TLS, or if AWS changes its roots.
+//! in. To load the system's, over a hundred, would take six times as long as everything else that
+//! the first invocation does.
+//!
+//! Amazon advises against trusting its present roots alone. A certificate that they do not vouch for
+//! is therefore checked against the system's trust store: behind a proxy that inspects TLS, for
+//! example, or if AWS changes its roots.
 //!
 //! Source: <https://www.amazontrust.com/repository/>.
 
@@ -33,12 +35,11 @@ use rustls::CertificateError;
 
 use super::CONNECT_TIME;
 
-/// The root certificates of Amazon Trust Services. Their comments hold the fingerprints that Amazon
-/// publishes.
+/// The root certificates of Amazon Trust Services, each with its fingerprint in a comment.
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
-/// Returns a client whose clones share connections. It loads its certificates when it sends its first
-/// request.
+/// Returns a client whose clones share connections. It loads its certificates when it sends its
+/// first request.
 pub(super) fn client() -> SharedHttpClient {
     let connector = SharedHttpConnector::new(TrustingConnector::default());
     http_client_fn(move |_, _| connector.clone())
