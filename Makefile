@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench measure fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench measure scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,6 +87,10 @@ bench: ## Benchmark the scan and the rules; compare medians of the same run only
 measure: venv ## Measure start-up time, memory and CPU of the release binary
 	cargo build --locked --release --bin billing-watch-function
 	$(BIN)/python scripts/measure.py target/release/billing-watch-function
+
+scale: .venv-scale/.made ## Simulate 1, 1,000 and 50,000 accounts; write the tables of docs/scale.md and draw its picture
+	.venv-scale/bin/python scripts/scale.py --write
+	.venv-scale/bin/python scripts/scale_picture.py
 
 fuzz: ## Fuzz each target for SECONDS_EACH seconds; needs nightly Rust and cargo-fuzz
 	cd fuzz && for target in envelope scan alert; do \
