@@ -81,8 +81,10 @@ docs: ## Generate docs/rules.md from rules/
 	cargo run --quiet --locked --example rules-reference candidates > rules/candidates.tsv.new
 	mv rules/candidates.tsv.new rules/candidates.tsv
 
-bench: ## Benchmark the scan and the rules; compare medians of the same run only
-	cargo bench --locked --bench scan
+bench: .venv-bench/.made ## Measure everything of docs/performance.md and write its tables; ONLY=scan,folder,delivery,batches,ledger,memory measures parts
+	cargo build --locked --release --bin billing-watch-function
+	cargo build --locked --release --example bench-peer --example bench-folder --example bench-counts
+	.venv-bench/bin/python scripts/bench $(ONLY)
 
 measure: venv ## Measure start-up time, memory and CPU of the release binary
 	cargo build --locked --release --bin billing-watch-function

@@ -1,0 +1,5 @@
+"""The tables of docs/performance.md."""
+
+
+def write(results):
+    """Writes the tables between their markers."""
