@@ -83,7 +83,10 @@ impl Aws {
     }
 
     /// Answers a request after the latency.
-    #[allow(clippy::unnecessary_wraps, reason = "the Runtime API may have no answer")]
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "the Runtime API may have no answer"
+    )]
     pub(crate) fn answer(&self, request: &Request) -> Option<Answer> {
         let arrived = self.log.now();
         let latency = self.latency_microseconds.load(Ordering::Relaxed);

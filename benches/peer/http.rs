@@ -39,7 +39,11 @@ pub(crate) fn serve<S: Read + Write>(stream: S, answer: impl Fn(&Request) -> Opt
         };
         // One write for head and body, so that a small answer arrives in one piece.
         let out = stream.get_mut();
-        if out.write_all(&answer.bytes).and_then(|()| out.flush()).is_err() {
+        if out
+            .write_all(&answer.bytes)
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             return;
         }
         (answer.sent)();

@@ -35,16 +35,16 @@ use runtime::Runtime;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// One request that was answered, with times in nanoseconds since 1970.
-struct Answered {
+struct Handled {
     kind: &'static str,
     arrived: u64,
-    answered: u64,
+    sent: u64,
 }
 
 /// Every request so far, in the order of the answers.
 struct Log {
     origin: (Instant, Duration),
-    requests: Mutex<Vec<Answered>>,
+    requests: Mutex<Vec<Handled>>,
 }
 
 impl Log {
@@ -64,21 +64,21 @@ impl Log {
 
     /// Notes a request that has just been answered.
     fn note(&self, kind: &'static str, arrived: u64) {
-        let answered = self.now();
+        let sent = self.now();
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.push(Answered {
+        requests.push(Handled {
             kind,
             arrived,
-            answered,
+            sent,
         });
     }
 
-    /// Takes the requests since the last call: `[[kind, arrived, answered], …]`.
+    /// Takes the requests since the last call: `[[kind, arrived, answer sent], …]`.
     fn take(&self) -> Value {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = requests.drain(..);
         taken
-            .map(|request| json!([request.kind, request.arrived, request.answered]))
+            .map(|request| json!([request.kind, request.arrived, request.sent]))
             .collect()
     }
 }
@@ -98,12 +98,12 @@ fn main() -> io::Result<()> {
     let runtime = Arc::new(runtime);
     let runtime_port = listen(move |stream| serve(stream, |request| runtime.answer(request)))?;
     let plain = Arc::clone(&aws);
-    let http_port = listen(move |stream| {
+    let plain_port = listen(move |stream| {
         plain.connected();
-        serve(stream, |request| plain.answer(request))
+        serve(stream, |request| plain.answer(request));
     })?;
     let secured = Arc::clone(&aws);
-    let https_port = listen(move |stream| {
+    let secured_port = listen(move |stream| {
         secured.connected();
         if let Ok(session) = ServerConnection::new(Arc::clone(&tls)) {
             serve(StreamOwned::new(session, stream), |request| {
@@ -113,7 +113,7 @@ fn main() -> io::Result<()> {
     })?;
     println!(
         "{}",
-        json!({"runtime": runtime_port, "http": http_port, "https": https_port})
+        json!({"runtime": runtime_port, "http": plain_port, "https": secured_port})
     );
     for line in io::stdin().lock().lines() {
         let command: Value = serde_json::from_str(&line?)?;
@@ -164,6 +164,7 @@ fn obey(command: &Value, aws: &Aws, control: &runtime::Control, log: &Log) -> Va
             aws.set_latency(Duration::from_micros(
                 command["microseconds"].as_u64().unwrap_or(0),
             ));
+            control.set_pause(command["runtime_microseconds"].as_u64().unwrap_or(0));
             json!({})
         }
         Some("invoke") => {

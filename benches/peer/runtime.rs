@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -23,6 +24,7 @@ pub(crate) struct Runtime {
     asked: Mutex<Sender<u64>>,
     events: Mutex<Receiver<Bytes>>,
     replies: Mutex<Sender<Reply>>,
+    pause_microseconds: Arc<AtomicU64>,
 }
 
 /// Decides what the function gets.
@@ -30,6 +32,7 @@ pub(crate) struct Control {
     asked: Receiver<u64>,
     events: Sender<Bytes>,
     replies: Receiver<Reply>,
+    pause_microseconds: Arc<AtomicU64>,
 }
 
 impl Runtime {
@@ -37,13 +40,16 @@ impl Runtime {
         let (asked, was_asked) = channel();
         let (event, events) = channel();
         let (reply, replies) = channel();
+        let pause_microseconds = Arc::new(AtomicU64::new(0));
         let runtime = Self {
+            pause_microseconds: Arc::clone(&pause_microseconds),
             log,
             asked: Mutex::new(asked),
             events: Mutex::new(events),
             replies: Mutex::new(reply),
         };
         let control = Control {
+            pause_microseconds,
             asked: was_asked,
             events: event,
             replies,
@@ -59,6 +65,7 @@ impl Runtime {
             send(&self.asked, arrived)?;
             let event = self.events.lock().unwrap_or_else(PoisonError::into_inner);
             let event = event_response(&event.recv().ok()?);
+            self.pause();
             // The function may act on the event before this thread could note that it was sent.
             log.note("event", log.now());
             return Some(Answer {
@@ -70,14 +77,28 @@ impl Runtime {
         // The control reads the log as soon as it has the reply.
         log.note("reply", arrived);
         send(&self.replies, (kind.to_owned(), request.body.clone()))?;
+        self.pause();
         Some(Answer {
             bytes: response("202 Accepted", "", b""),
             sent: Box::new(|| {}),
         })
     }
+
+    fn pause(&self) {
+        let microseconds = self.pause_microseconds.load(Ordering::Relaxed);
+        if microseconds > 0 {
+            std::thread::sleep(Duration::from_micros(microseconds));
+        }
+    }
 }
 
 impl Control {
+    /// Sets how long each answer waits, so that the function always sleeps when it arrives.
+    pub(crate) fn set_pause(&self, microseconds: u64) {
+        self.pause_microseconds
+            .store(microseconds, Ordering::Relaxed);
+    }
+
     /// Waits until the function asks for an event. Returns when its request arrived.
     pub(crate) fn wait_for_next(&self, patience: Duration) -> Option<u64> {
         self.asked.recv_timeout(patience).ok()

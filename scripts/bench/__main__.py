@@ -24,7 +24,11 @@ def main():
     parser.add_argument("parts", nargs="?", default=",".join(PARTS), help="parts, separated by commas: " + ", ".join(PARTS))
     parser.add_argument("--function", type=pathlib.Path, help="the release binary; target/release/billing-watch-function if not given")
     parser.add_argument("--no-write", action="store_true", help="print the figures and store nothing")
+    parser.add_argument("--tables", action="store_true", help="only write the tables from the raw results that are stored")
     arguments = parser.parse_args()
+    if arguments.tables:
+        tables.write(results.load())
+        return
     parts = arguments.parts.split(",")
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:

@@ -3,12 +3,15 @@
 A count is the difference of two runs, so that the start and the end of the process cancel out. See `settled` for what makes a run repeatable.
 """
 
+import functools
+import pathlib
 import re
 import statistics
 import subprocess
 import time
 
 from function import Function
+from paths import WORK
 
 CALLGRIND = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
 DHAT = ["valgrind", "--tool=dhat", "--dhat-out-file=/dev/null"]
@@ -16,18 +19,30 @@ DHAT = ["valgrind", "--tool=dhat", "--dhat-out-file=/dev/null"]
 FIXED_ADDRESSES = ["setarch", "-R"]
 # A client may still work for a moment after its request for the next event has left.
 SETTLE_SECONDS = 0.2
+# Under valgrind a function needs a few milliseconds from its request until it waits for the answer.
+PAUSE_MS = 15
 
 
 def settled(tool, command, events, variables):
     """Runs the function under valgrind, sends it the events with their counts, and returns valgrind's report.
 
-    The peer waits for the request for the next event, so that each run ends in the same state.
+    What would differ from run to run is fixed: addresses, random bytes, the clock (fixed_inputs.c), and by the pauses also whether an answer
+    arrives before the function waits for it. Each run ends when the function has asked for the next event.
     """
-    function = Function([*FIXED_ADDRESSES, *tool, *command], variables)
+    function = Function([*FIXED_ADDRESSES, *tool, *command], {"LD_PRELOAD": str(fixed_inputs()), **(variables or {})}, PAUSE_MS, PAUSE_MS)
     for event, count in events:
         function.invoke(event, count)
     time.sleep(SETTLE_SECONDS)
     return function.stop()
+
+
+@functools.cache
+def fixed_inputs():
+    """Compiles fixed_inputs.c with the C compiler that the build needs anyway."""
+    library = WORK / "fixed_inputs.so"
+    source = pathlib.Path(__file__).with_name("fixed_inputs.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return library
 
 
 def instructions(command, events=(), variables=None):
@@ -43,7 +58,7 @@ def allocations(command, events, variables=None):
 def core_instructions(program, case, file):
     """Returns the instructions of one scan of `file`, without sockets: of two scans less those of one."""
     one, two = (int(re.search(r"Collected : (\d+)", subprocess.run(
-        [*FIXED_ADDRESSES, *CALLGRIND, program, case, file, str(scans)], env={"PATH": "/usr/bin:/bin"}, text=True, stderr=subprocess.PIPE, check=True,
+        [*FIXED_ADDRESSES, *CALLGRIND, program, case, file, str(scans)], env={"PATH": "/usr/bin:/bin"}, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True,
     ).stderr)[1]) for scans in (1, 2))
     return two - one
 

@@ -4,7 +4,7 @@ import gzip
 import json
 import zlib
 
-from paths import FILES, WORK
+from paths import ROOT, WORK
 
 MATCH = "billingconsole.amazonaws.com", "SetContactAddress"
 # What accounts do most. Some rule packs name other actions of the same sources.
@@ -15,6 +15,24 @@ MASK = (1 << 64) - 1
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SMALL_FILES, BIG_FILES, BIG_BYTES = 4000, 10, 30 * MIB
 ALERTS = 500
+# One rule for each pair of event source and name in this list.
+BUSY_PAIRS = ROOT / "benches/busy-pairs.tsv"
+RULES = WORK / "rules"
+RULE = """\
+title: {name}
+id: 00000000-0000-4000-8000-{number:012d}
+status: test
+description: A rule of the benches.
+logsource:
+  product: aws
+  service: cloudtrail
+detection:
+  selection:
+    eventSource: {source}
+    eventName: {name}
+  condition: selection
+level: medium
+"""
 # Raise this when the files change.
 VERSION = 1
 
@@ -116,11 +134,18 @@ def folders():
 FOUND = {"small": SMALL_FILES // 100, "big": 2}
 
 
+def rules():
+    """Yields path and maker of each rule of a user's pack on busy sources."""
+    for number, line in enumerate(BUSY_PAIRS.read_text().splitlines()):
+        source, name = line.split("\t")
+        yield f"rules/{name}.yml", lambda source=source, name=name, number=number: RULE.format(source=source, name=name, number=number).encode()
+
+
 def make_files():
     """Makes the files that are missing."""
     version = WORK / "files-version"
     current = version.exists() and version.read_text() == str(VERSION)
-    for name, make in [*((f"files/{name}.json.gz", make) for name, make in single_files()), *folders()]:
+    for name, make in [*((f"files/{name}.json.gz", make) for name, make in single_files()), *folders(), *rules()]:
         path = WORK / name
         if not (current and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,13 +43,14 @@ def batch(names):
 class Function:
     """A function's process, and the peer's.
 
-    `command` starts the function. `cores` bounds its share of one core. `latency_ms` delays every answer of S3 and SNS.
+    `command` starts the function. `cores` bounds its share of one core. `latency_ms` delays every answer of S3 and SNS,
+    `runtime_ms` every answer of the Runtime API.
     """
 
-    def __init__(self, command, variables=None, latency_ms=0, tls=False, cores=None):
+    def __init__(self, command, variables=None, latency_ms=0, runtime_ms=0, tls=False, cores=None):
         self.peer = subprocess.Popen([PEER, FILES, CERTIFICATES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ports = json.loads(self.peer.stdout.readline())
-        self.ask({"do": "latency", "microseconds": int(latency_ms * 1000)})
+        self.ask({"do": "latency", "microseconds": latency_ms * 1000, "runtime_microseconds": runtime_ms * 1000})
         self.quota = Quota(cores) if cores else None
         environment = {
             "AWS_ENDPOINT_URL": f"https://127.0.0.1:{ports['https']}" if tls else f"http://127.0.0.1:{ports['http']}",

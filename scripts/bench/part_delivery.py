@@ -13,7 +13,7 @@ from results import figure
 STARTS = 31
 WARM_UP, GROUPS, GROUP = 50, 10, 200
 # Deliveries of the two runs whose difference is counted.
-FEW, MANY = 10, 60
+FEW, MANY = 5, 25
 SMALL = notification("small")
 
 

@@ -52,7 +52,7 @@ def origin():
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "commit": output("git", "rev-parse", "--short=12", "HEAD") + (" with changes" if changed else ""),
         "machine": {"cpu": processor[1].strip() if processor else platform.machine(), "cores": os.cpu_count(),
-                    "architecture": platform.machine(), "kernel": platform.release(),
+                    "architecture": platform.machine(), "kernel": ".".join(platform.release().split(".")[:2]),
                     "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)},
         "versions": {"rustc": output("rustc", "--version"), "python": platform.python_version(), "boto3": package("boto3"),
                      "duckdb": package("duckdb"), "isal": package("isal"), "ripgrep": package("ripgrep"), "jq": output("jq", "--version"),
