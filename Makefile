@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench measure scale fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench bench-compare scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,8 @@ CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKE
 	$(call option,OWNER,--owner) $(if $(findstring command line,$(origin YES)),--yes)
 # The modules of tests/it that run the binary beside moto.
 PEER_TESTS := end_to_end:: wire::
+# What `make bench` runs beside the function.
+BENCH_PROGRAMS := bench-peer bench-folder bench-counts
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
 export SAM_CLI_TELEMETRY := 0
@@ -81,12 +83,15 @@ docs: ## Generate docs/rules.md from rules/
 	cargo run --quiet --locked --example rules-reference candidates > rules/candidates.tsv.new
 	mv rules/candidates.tsv.new rules/candidates.tsv
 
-bench: ## Benchmark the scan and the rules; compare medians of the same run only
-	cargo bench --locked --bench scan
-
-measure: venv ## Measure start-up time, memory and CPU of the release binary
+bench: .venv-bench/.made ## Measure what docs/performance.md shows, and write its tables; ONLY=scan,folder,delivery,batches,ledger,memory
 	cargo build --locked --release --bin billing-watch-function
-	$(BIN)/python scripts/measure.py target/release/billing-watch-function
+	cargo build --locked --release $(addprefix --example ,$(BENCH_PROGRAMS))
+	cargo bench --locked --no-run --bench scan
+	.venv-bench/bin/python scripts/bench $(ONLY)
+
+bench-compare: .venv-bench/.made ## Compare instruction counts with the commit BASE; fails if one is larger by more than 1%
+	cargo build --locked --release --example bench-peer
+	.venv-bench/bin/python scripts/bench/compare.py $(or $(BASE),$(error BASE is missing: make bench-compare BASE=COMMIT))
 
 scale: .venv-scale/.made ## Simulate 1, 1,000 and 50,000 accounts; write the tables of docs/scale.md and draw its picture
 	.venv-scale/bin/python scripts/scale.py --write

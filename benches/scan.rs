@@ -1,189 +1,275 @@
-//! What a scan costs beside inflating alone, in one run: `cargo bench --bench scan`.
+//! What a scan costs beside inflating alone: `cargo bench --bench scan -- FOLDER` prints JSON lines.
 //!
-//! Compare medians: `no_hit`, `early_hit` and `splitter_alone` against `inflate_alone`.
+//! `make bench` makes the folder and the tables. The samples of one file are taken in turns, so that the
+//! ratio to inflating alone is a ratio within one moment: a shared machine is faster in one second than in
+//! the next, and a harness that measures one function after the other can't divide by that. Without a
+//! folder, as `cargo test --benches` runs it, each function runs once on a tiny file.
 
-#![allow(clippy::print_stderr, reason = "says what was measured")]
+#![allow(clippy::print_stdout, reason = "a program that prints its results")]
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    hint::black_box,
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use billing_watch::cloudtrail::{Candidates, Record, Scan, ScanLimits, Step};
-use billing_watch::rules::RulePack;
+use billing_watch::{
+    cloudtrail::{Candidates, Record},
+    rules::{RuleFile, RulePack},
+};
 use bytes::Bytes;
-use divan::{Bencher, black_box};
-use flate2::{Compression, Decompress, FlushDecompress, Status, write::GzEncoder};
+use flate2::{Compression, write::GzEncoder};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Expanded size of the file that is scanned.
-const FILE_BYTES: usize = 30 << 20;
-/// As bodies arrive from S3.
-const CHUNK_BYTES: usize = 64 << 10;
+mod support;
+
+/// Samples of one file end after this time, but not before [`FEWEST`] were taken.
+const TIME_EACH: Duration = Duration::from_secs(6);
+const FEWEST: usize = 3;
+const MOST: usize = 201;
+/// What is shorter is repeated within one sample.
+const SAMPLE_TIME: Duration = Duration::from_millis(2);
+/// A larger file is not parsed as a whole: its values would need several GiB.
+const LARGEST_PARSED: u64 = 64 << 20;
+
+/// Something to measure, by its name.
+type Case<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 fn main() {
-    let body = log_file(false);
-    eprintln!(
-        "{} MiB expanded, {} bytes gzipped",
-        FILE_BYTES >> 20,
-        body.len()
-    );
-    divan::main();
+    let folder = std::env::args()
+        .skip(1)
+        .find(|argument| argument != "--bench");
+    let Some(folder) = folder else {
+        check();
+        return;
+    };
+    for file in ["1kb", "30kb", "1mb", "30mb", "1gib"] {
+        report(file, &read(&folder, file), clean_cases);
+    }
+    for kind in ["first", "percent", "all"] {
+        for size in ["1mb", "30mb"] {
+            let file = format!("{size}{kind}");
+            report(&file, &read(&folder, &file), matching_cases);
+        }
+    }
+    samples("rules", 0, &rule_cases());
 }
 
-/// A log file of records that differ as CloudTrail's do; the first one may be a hit.
-fn log_file(hit: bool) -> Bytes {
+fn read(folder: &str, file: &str) -> Bytes {
+    let path = Path::new(folder).join(format!("{file}.json.gz"));
+    std::fs::read(path)
+        .expect("the file that `make bench` makes")
+        .into()
+}
+
+/// Runs everything once on a tiny file.
+fn check() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    let mut size = 0;
-    let mut number: u64 = 0;
-    let mut text = String::from("{\"Records\":[");
-    while size < FILE_BYTES {
-        let scrambled = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let source = if hit && number == 0 {
-            "billingconsole.amazonaws.com"
-        } else {
-            ["s3.amazonaws.com", "ec2.amazonaws.com", "kms.amazonaws.com"][(number % 3) as usize]
-        };
-        let name = ["GetObject", "DescribeInstances", "Decrypt"][(number % 3) as usize];
-        let record = json!({
-            "eventVersion": "1.08",
-            "userIdentity": {
-                "type": "AssumedRole",
-                "principalId": format!("AROA{scrambled:016X}:session"),
-                "arn": format!("arn:aws:sts::111122223333:assumed-role/Example-{}/session-{scrambled:x}", number % 17),
-                "accountId": "111122223333",
-                "accessKeyId": format!("ASIA{:016X}", scrambled.rotate_left(17)),
-                "sessionContext": {"attributes": {"creationDate": "2026-03-02T16:00:00Z", "mfaAuthenticated": "false"}},
-            },
-            "eventTime": "2026-03-02T16:44:04Z",
-            "eventSource": source,
-            "eventName": name,
-            "awsRegion": "us-east-1",
-            "sourceIPAddress": format!("203.0.113.{}", scrambled % 250),
-            "userAgent": "[aws-sdk-java/2.25.11 Linux/5.10 OpenJDK_64-Bit_Server_VM/17]",
-            "requestParameters": {"bucketName": format!("example-{}", number % 91), "key": format!("data/{scrambled:016x}/part-{number}.parquet")},
-            "responseElements": null,
-            "additionalEventData": {"bytesTransferredOut": scrambled % 100_000, "x-amz-id-2": format!("{:032x}", u128::from(scrambled) * u128::from(number + 7))},
-            "requestID": uuid(scrambled.rotate_left(31)),
-            "eventID": uuid(scrambled),
-            "readOnly": true,
-            "eventType": "AwsApiCall",
-            "recipientAccountId": "111122223333",
-        });
-        if number > 0 {
-            text.push(',');
-        }
-        text += &record.to_string();
-        size += text.len();
-        encoder.write_all(text.as_bytes()).expect("memory");
-        text.clear();
-        number += 1;
-    }
-    encoder.write_all(b"]}").expect("memory");
-    encoder.finish().expect("memory").into()
-}
-
-/// Text as hard to compress as a random UUID.
-fn uuid(seed: u64) -> String {
-    let more = (seed ^ (seed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let digits = format!("{seed:016x}{more:016x}");
-    let groups = [0..8, 8..12, 12..16, 16..20, 20..32];
-    groups.map(|group| &digits[group]).join("-")
-}
-
-fn candidates() -> Arc<Candidates> {
-    Arc::new(Candidates::of([("billingconsole.amazonaws.com", None)]))
-}
-
-fn run(mut scan: Scan, body: &Bytes) -> usize {
-    let mut rest = body.clone();
-    let mut records = 0;
-    loop {
-        match scan.next_step().expect("a good file") {
-            Step::Record(_) => records += 1,
-            Step::NeedInput if rest.is_empty() => scan.end_of_input(),
-            Step::NeedInput => scan.feed(rest.split_to(rest.len().min(CHUNK_BYTES))),
-            Step::Done => return records,
-        }
+    let text = json!({"Records": [{"eventSource": "s3.amazonaws.com", "eventName": "GetObject"}]});
+    encoder
+        .write_all(text.to_string().as_bytes())
+        .expect("memory");
+    let body = encoder.finish().expect("memory").into();
+    for (_, run) in clean_cases(&body).into_iter().chain(rule_cases()) {
+        run();
     }
 }
 
-/// The same library into one reused buffer of the same size, looking at nothing.
-#[divan::bench]
-fn inflate_alone(bencher: Bencher) {
-    let body = log_file(false);
-    bencher.bench(|| {
-        let mut inflate = Decompress::new_gzip(15);
-        let mut buffer = vec![0; ScanLimits::default().buffer_bytes];
-        for chunk in body.chunks(CHUNK_BYTES) {
-            let mut input = chunk;
-            loop {
-                let (read, written) = (inflate.total_in(), inflate.total_out());
-                let status = inflate.decompress(input, &mut buffer, FlushDecompress::None);
-                input = &input[usize::try_from(inflate.total_in() - read).expect("small")..];
-                let full = inflate.total_out() - written == buffer.len() as u64;
-                let ended = status.expect("good data") == Status::StreamEnd;
-                if ended || (input.is_empty() && !full) {
-                    break;
-                }
+fn report<'a>(file: &str, body: &'a Bytes, cases: impl Fn(&'a Bytes) -> Vec<Case<'a>>) {
+    let expanded = support::inflate(body, |_| {});
+    let mut cases = cases(body);
+    cases.retain(|(name, _)| *name != "parse" || expanded <= LARGEST_PARSED);
+    samples(file, expanded, &cases);
+}
+
+/// Takes samples of each case in turns and prints them, in nanoseconds.
+fn samples(file: &str, expanded: u64, cases: &[Case]) {
+    let counts: Vec<u32> = cases.iter().map(|(_, run)| runs_in_a_sample(run)).collect();
+    let mut times = vec![Vec::new(); cases.len()];
+    let began = Instant::now();
+    while times[0].len() < FEWEST || (began.elapsed() < TIME_EACH && times[0].len() < MOST) {
+        for (number, (_, run)) in cases.iter().enumerate() {
+            let start = Instant::now();
+            for _ in 0..counts[number] {
+                run();
             }
+            times[number].push(start.elapsed().as_nanos() / u128::from(counts[number]));
         }
-        black_box(inflate.total_out())
-    });
+    }
+    for ((name, _), times) in cases.iter().zip(times) {
+        let times: Vec<u64> = times
+            .into_iter()
+            .filter_map(|time| u64::try_from(time).ok())
+            .collect();
+        println!(
+            "{}",
+            json!({"file": file, "expanded_bytes": expanded, "case": name, "nanoseconds": times})
+        );
+    }
 }
 
-#[divan::bench]
-fn no_hit(bencher: Bencher) {
-    let body = log_file(false);
-    let run = || run(Scan::new(candidates(), ScanLimits::default()), &body);
-    bencher.bench(|| assert_eq!(run(), 0));
+/// Warms up, and returns how many runs make a sample.
+fn runs_in_a_sample(run: &dyn Fn()) -> u32 {
+    run();
+    let start = Instant::now();
+    run();
+    let once = start.elapsed().max(Duration::from_nanos(1));
+    u32::try_from(SAMPLE_TIME.as_nanos() / once.as_nanos())
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
-#[divan::bench]
-fn no_hit_for_all_sources_of_the_bundled_rules(bencher: Bencher) {
-    let body = log_file(false);
-    let candidates = Arc::new(RulePack::bundled().candidates().clone());
-    bencher.bench(|| {
-        let scan = Scan::new(Arc::clone(&candidates), ScanLimits::default());
-        assert_eq!(run(scan, &body), 0);
-    });
+/// A file without a match: under packs of 0, 1, about 30 and 500 rules, and under packs on busy sources.
+fn clean_cases(body: &Bytes) -> Vec<Case<'_>> {
+    let rare: Vec<(String, String)> = (0..500)
+        .map(|number| {
+            (
+                format!("service{}.amazonaws.com", number % 50),
+                format!("DeleteThing{number}"),
+            )
+        })
+        .collect();
+    let rare = compiled(
+        rare.iter()
+            .map(|(source, name)| (source.as_str(), name.as_str())),
+    );
+    let by_source =
+        Candidates::of(["iam.amazonaws.com", "sts.amazonaws.com"].map(|source| (source, None)));
+    vec![
+        inflating(body),
+        scanning("rules_0", Candidates::of([]), body, Some(0)),
+        scanning("rules_1", support::one(), body, Some(0)),
+        scanning(
+            "rules_bundled",
+            RulePack::bundled().candidates().clone(),
+            body,
+            Some(0),
+        ),
+        scanning("rules_500", rare.candidates().clone(), body, Some(0)),
+        scanning(
+            "busy_names_60",
+            compiled(support::busy_pairs()).candidates().clone(),
+            body,
+            Some(0),
+        ),
+        scanning("busy_sources", by_source, body, None),
+        splitting(body),
+        parsing(body),
+    ]
 }
 
-#[divan::bench]
-fn early_hit(bencher: Bencher) {
-    let body = log_file(true);
-    let run = || run(Scan::new(candidates(), ScanLimits::default()), &body);
-    bencher.bench(|| assert_eq!(run(), 1));
+/// A file with matches, under a pack of one rule.
+fn matching_cases(body: &Bytes) -> Vec<Case<'_>> {
+    vec![
+        inflating(body),
+        scanning("rules_1", support::one(), body, None),
+        splitting(body),
+        parsing(body),
+    ]
 }
 
-#[divan::bench]
-fn splitter_alone(bencher: Bencher) {
-    let body = log_file(false);
-    bencher.bench(|| {
-        let scan = Scan::without_probe(candidates(), ScanLimits::default());
-        assert_eq!(run(scan, &body), 0);
-    });
+fn inflating(body: &Bytes) -> Case<'_> {
+    (
+        "inflate",
+        Box::new(|| {
+            black_box(support::inflate(body, |_| {}));
+        }),
+    )
 }
 
-#[divan::bench]
-fn load_the_bundled_rules(bencher: Bencher) {
-    bencher.bench(|| {
-        RulePack::load(&[])
-            .expect("good rules")
-            .pack
-            .rules()
-            .count()
-    });
+/// A scan that must find `expected` candidates, where the number is known.
+fn scanning<'a>(
+    name: &'static str,
+    candidates: Candidates,
+    body: &'a Bytes,
+    expected: Option<usize>,
+) -> Case<'a> {
+    let candidates = Arc::new(candidates);
+    (
+        name,
+        Box::new(move || {
+            let found = black_box(support::scan(&candidates, body));
+            assert!(
+                expected.is_none_or(|expected| expected == found),
+                "{name} found {found} records"
+            );
+        }),
+    )
 }
 
-#[divan::bench]
-fn match_one_record(bencher: Bencher) {
+fn splitting(body: &Bytes) -> Case<'_> {
+    let candidates = Arc::new(support::one());
+    (
+        "splitter",
+        Box::new(move || {
+            black_box(support::split(&candidates, body));
+        }),
+    )
+}
+
+/// Inflates the whole file, and parses it into values.
+fn parsing(body: &Bytes) -> Case<'_> {
+    (
+        "parse",
+        Box::new(|| {
+            let mut text = Vec::new();
+            support::inflate(body, |piece| text.extend_from_slice(piece));
+            black_box(serde_json::from_slice::<Value>(&text).expect("JSON"));
+        }),
+    )
+}
+
+/// Loading packs of rules, and matching one record.
+fn rule_cases() -> Vec<Case<'static>> {
     let pack = RulePack::load(&[]).expect("good rules").pack;
     let record = Record::from_value(json!({
         "eventSource": "billingconsole.amazonaws.com",
         "eventName": "CloseAccount",
         "userIdentity": {"type": "Root"},
     }));
-    bencher.bench(|| {
-        pack.evaluate(black_box(&record), Timestamp::UNIX_EPOCH)
-            .is_some()
-    });
+    vec![
+        (
+            "load_bundled",
+            Box::new(|| {
+                black_box(RulePack::load(&[]).expect("good rules"));
+            }),
+        ),
+        (
+            "load_60",
+            Box::new(|| {
+                black_box(compiled(support::busy_pairs()));
+            }),
+        ),
+        (
+            "match_one_record",
+            Box::new(move || {
+                assert!(
+                    pack.evaluate(black_box(&record), Timestamp::UNIX_EPOCH)
+                        .is_some()
+                );
+            }),
+        ),
+    ]
+}
+
+/// Compiles a pack of one rule for each pair of event source and name, as a user writes them.
+fn compiled<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> RulePack {
+    let files: Vec<RuleFile> = pairs
+        .enumerate()
+        .map(|(number, (source, name))| RuleFile {
+            name: format!("rule-{number}.yml"),
+            text: format!(
+                "title: {name}\nid: 00000000-0000-4000-8000-{number:012}\nstatus: test\n\
+                 description: A rule of the benches.\nlogsource:\n  product: aws\n  service: cloudtrail\n\
+                 detection:\n  selection:\n    eventSource: {source}\n    eventName: {name}\n  condition: selection\n\
+                 level: medium\n"
+            ),
+        })
+        .collect();
+    let loaded = RulePack::load_over(&[], &files).expect("no bundled rules");
+    assert!(loaded.rejected.is_empty(), "{:?}", loaded.rejected);
+    loaded.pack
 }
