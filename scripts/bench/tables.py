@@ -162,7 +162,7 @@ def binary(results):
 
 def origin(results):
     rows = []
-    for name, part in results.items():
+    for name, part in sorted(results.items()):
         machine, versions = part["machine"], part["versions"]
         rows.append([f"`{name}`", part["date"], f"`{part['commit']}`", f"{machine['cores']} × {machine['cpu']}, Linux {machine['kernel']}",
                      f"{versions['rustc']}; Python {versions['python']}", f"{part['seconds']} s"])
