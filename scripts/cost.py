@@ -21,7 +21,8 @@ KEY_MONTH = 1.00
 
 # Measurements, from docs/performance.md and tests/deploy.
 MEMORY_GB = 0.25
-CPU_SECONDS = 0.00124  # for a small log file, on a whole core
+INVOCATION_CPU_SECONDS = 0.0006  # on a whole core, without its log files
+FILE_CPU_SECONDS = 0.00012  # for each small log file
 VCPU = 256 / 1769  # the share of a core that Lambda gives to 256 MB
 METRICS = 25
 LINE_BYTES = 1452 + 350  # the metrics line; plus Lambda's own three lines, and the 26 bytes that CloudWatch adds to each of the four
@@ -29,7 +30,7 @@ LINE_BYTES = 1452 + 350  # the metrics line; plus Lambda's own three lines, and 
 # Assumptions.
 FILES_PER_ACCOUNT = 9_000  # a month: one log file every five minutes, in one Region
 S3_ANSWER_SECONDS = 0.15  # AWS says "roughly 100-200 milliseconds" for small objects
-CONCURRENT_OBJECTS = 4  # in one invocation: the constant of the same name in src/pipeline/
+CONCURRENT_OBJECTS = 50  # in one invocation: the constant of the same name in src/pipeline/
 IDLE_REQUESTS = 648_000  # a month: 5 pollers, each with a request every 20 s
 WINDOW_SECONDS, BATCH = 5, 10  # the template's defaults
 BUSY_SHARE_US_EAST_1 = 0.25  # the share of an organization's log files that comes from us-east-1
@@ -54,7 +55,7 @@ def batch_size(files, window=WINDOW_SECONDS, most=BATCH):
 def seconds(files_at_once):
     """Returns the billed seconds of an invocation that handles `files_at_once` log files."""
     rounds = max(1, files_at_once / CONCURRENT_OBJECTS)
-    return rounds * S3_ANSWER_SECONDS + files_at_once * CPU_SECONDS / VCPU
+    return rounds * S3_ANSWER_SECONDS + (INVOCATION_CPU_SECONDS + files_at_once * FILE_CPU_SECONDS) / VCPU
 
 
 def variable(trigger, files, handled=1.0, window=WINDOW_SECONDS, most=BATCH):

@@ -14,10 +14,14 @@ SAMPLES = 1 << 14  # S3 answer times that a run draws from, in random order
 
 
 class Work:
-    """What one invocation does with its log files: it fetches up to `at_once` of them side by side, and one processor scans them."""
+    """What one invocation does with its log files: it fetches up to `at_once` of them side by side, and one processor scans them.
 
-    def __init__(self, answer_times, cpu_seconds, at_once):
-        self.answer_times, self.cpu_seconds, self.at_once = answer_times, cpu_seconds, at_once
+    The processor needs `begin_seconds` before the first request, and `file_seconds` for each log file.
+    """
+
+    def __init__(self, answer_times, begin_seconds, file_seconds, at_once):
+        self.answer_times, self.at_once = answer_times, at_once
+        self.begin_seconds, self.file_seconds = begin_seconds, file_seconds
         self.drawn = 0
 
     def _answer(self):
@@ -27,12 +31,12 @@ class Work:
     def finish_times(self, files):
         """Returns when each of `files` log files is done, in seconds after the handler began, in ascending order."""
         if files == 1:
-            return [self._answer() + self.cpu_seconds]
-        answers = [self._answer() for _ in range(min(files, self.at_once))]
+            return [self.begin_seconds + self._answer() + self.file_seconds]
+        answers = [self.begin_seconds + self._answer() for _ in range(min(files, self.at_once))]
         heapq.heapify(answers)
         begun, processor_free, done = len(answers), 0.0, []
         while answers:
-            processor_free = max(processor_free, answers[0]) + self.cpu_seconds
+            processor_free = max(processor_free, answers[0]) + self.file_seconds
             done.append(processor_free)
             if begun < files:
                 begun += 1

@@ -1,7 +1,7 @@
 """Prints the tables of docs/scale.md: load, delay, throughput, cost and quotas for 1, 1,000 and 50,000 accounts.
 
 `scale.py --write` writes them into the document. A test compares the document with what this script computes. The delays come from the
-simulation in queueing.py, the prices from cost.py. All random numbers have fixed seeds.
+simulation in queueing.py, prices and measured times from cost.py. All random numbers have fixed seeds.
 """
 
 import functools
@@ -15,10 +15,6 @@ import sys
 
 import cost
 import queueing
-
-# Measured, from docs/performance.md.
-CPU_SECONDS = 0.0011  # for a small log file, on a whole core
-FETCHED_AT_ONCE = 32  # log files of one batch that the function fetches side by side
 
 # Assumed, because nothing was measured in AWS.
 S3_MEDIAN_SECONDS = 0.040  # until S3 has answered, for a small object
@@ -72,7 +68,8 @@ def answer_times(median):
 
 
 def work(memory_mb=MEMORY_MB, s3_median=S3_MEDIAN_SECONDS):
-    return queueing.Work(answer_times(s3_median), CPU_SECONDS * max(1, 1769 / memory_mb), FETCHED_AT_ONCE)
+    slower = max(1, 1769 / memory_mb)
+    return queueing.Work(answer_times(s3_median), cost.INVOCATION_CPU_SECONDS * slower, cost.FILE_CPU_SECONDS * slower, cost.CONCURRENT_OBJECTS)
 
 
 def environments(share=1.0):
@@ -116,7 +113,8 @@ def files_a_second_at_most(setting, memory_mb=MEMORY_MB, s3_median=S3_MEDIAN_SEC
     """Returns how many log files a second a setting handles, if notifications always wait."""
     if setting is DIRECT:
         times = answer_times(s3_median)
-        return CONCURRENCY / (sum(times) / len(times) + CPU_SECONDS * max(1, 1769 / memory_mb))
+        cpu_seconds = cost.INVOCATION_CPU_SECONDS + cost.FILE_CPU_SECONDS
+        return CONCURRENCY / (sum(times) / len(times) + cpu_seconds * max(1, 1769 / memory_mb))
     size, window, most = setting
     backlog = [0.0] * (size * max(3000, 30 * most))  # so many batches that their mean is exact to about a percent
     run = queueing.queued(backlog, 0, work(memory_mb, s3_median), environments(), size, window, most, most, POLLERS_A_SECOND, blocked_until=0.0)

@@ -5,16 +5,13 @@ import time
 
 from function import Function, batch, notification, quota_kind
 from paths import FUNCTION, PYTHON_FUNCTION, ROOT
-from results import figure
+from results import MEMORY_SIZES, WHOLE_CORE_MB, figure
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from cost import LAMBDA_GB_SECOND
 
 SIZES = [1, 10, 100, 1000]
 LATENCIES_MS = [5, 40, 150]
-# Memory sizes in MB. Lambda gives a whole core to 1,769 MB.
-MEMORY_SIZES = [256, 512, 1024, 1769]
-WHOLE_CORE_MB = 1769
 QUOTA_LATENCY_MS = 40
 SAMPLES = 3
 WARM_UP = 100

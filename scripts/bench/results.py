@@ -14,6 +14,9 @@ from paths import RESULTS, ROOT
 
 # Fewer digits are noise, and make changes of the file hard to read.
 DIGITS = 5
+# Memory sizes of a function, in MB. Lambda gives a whole core to 1,769 MB.
+MEMORY_SIZES = [128, 256, 512, 1024, 1769]
+WHOLE_CORE_MB = 1769
 
 
 def figure(unit, samples):

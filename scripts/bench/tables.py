@@ -1,6 +1,7 @@
 """The tables of docs/performance.md, rendered from the raw results. A test compares them with the page."""
 
 from paths import PAGE
+from results import MEMORY_SIZES, WHOLE_CORE_MB
 
 MISSING = "–"
 FUNCTIONS = {"billing_watch": "billing-watch", "python": "handler in Python"}
@@ -128,9 +129,9 @@ def memory_sizes(results):
     part = Part(results, "batches")
     rows = []
     for name, label in FUNCTIONS.items():
-        for memory in (256, 512, 1024, 1769):
+        for memory in MEMORY_SIZES:
             key = f"{name}.memory_{memory}"
-            rows.append([label, f"{memory:,} MB, {memory / 1769:.0%}", *(part.text(f"{key}.files_{size}.{unit}") for size in (1, 100)
+            rows.append([label, f"{memory:,} MB, {memory / WHOLE_CORE_MB:.0%}", *(part.text(f"{key}.files_{size}.{unit}") for size in (1, 100)
                                                                         for unit in ("wall_ms", "dollars_per_million_files")), part.text(f"{key}.connections")])
     return table(["function", "memory, share of a core", "one file, ms", "dollars for a million files", "100 files, ms", "dollars for a million files", "connections"], rows)
 

@@ -28,7 +28,7 @@ def poisson(rate, count, seed):
 
 def servers(arrivals, service_times, number):
     """Simulates a queue with `number` servers, each of which takes one message at a time."""
-    work = queueing.Work(service_times, cpu_seconds=0.0, at_once=1)
+    work = queueing.Work(service_times, begin_seconds=0.0, file_seconds=0.0, at_once=1)
     return queueing.queued(arrivals, 0.0, work, warm(), size=1, window=0, most_pollers=number, first_pollers=number, pollers_a_second=1)
 
 
@@ -37,7 +37,8 @@ def mean_wait(run):
 
 
 def constant_answers(seconds):
-    return queueing.Work([seconds], cpu_seconds=cost.CPU_SECONDS / cost.VCPU, at_once=cost.CONCURRENT_OBJECTS)
+    begin, file = (cpu / cost.VCPU for cpu in (cost.INVOCATION_CPU_SECONDS, cost.FILE_CPU_SECONDS))
+    return queueing.Work([seconds], begin, file, cost.CONCURRENT_OBJECTS)
 
 
 def test_the_page_has_the_tables_of_scale_py():
@@ -132,26 +133,26 @@ def test_the_billed_seconds_are_those_of_cost_py():
 
 
 def test_files_of_a_batch_are_fetched_side_by_side_and_scanned_one_after_the_other():
-    work = queueing.Work([0.1], cpu_seconds=0.01, at_once=2)
+    work = queueing.Work([0.1], begin_seconds=0.0, file_seconds=0.01, at_once=2)
     assert work.finish_times(1) == pytest.approx([0.11])
     assert work.finish_times(4) == pytest.approx([0.11, 0.12, 0.22, 0.23])
 
 
 def test_a_batch_waits_for_its_window_unless_it_is_full():
-    work = queueing.Work([0.1], cpu_seconds=0.0, at_once=32)
+    work = queueing.Work([0.1], begin_seconds=0.0, file_seconds=0.0, at_once=32)
     run = queueing.queued([0.0, 1.0, 2.0, 3.0], 0.0, work, warm(), size=3, window=5, most_pollers=1, first_pollers=1, pollers_a_second=1)
     assert run.given == [2.0, 2.0, 2.0, 8.0]
 
 
 def test_pollers_are_added_while_messages_wait_up_to_the_maximum():
-    work = queueing.Work([10.0], cpu_seconds=0.0, at_once=1)
+    work = queueing.Work([10.0], begin_seconds=0.0, file_seconds=0.0, at_once=1)
     run = queueing.queued([0.0] * 20, 0.0, work, warm(), size=1, window=0, most_pollers=4, first_pollers=2, pollers_a_second=5)
     assert run.given[:6] == pytest.approx([0.0, 0.0, 0.2, 0.4, 10.0, 10.0])
     assert run.environments.peak == 4 and len(run.done) == 20
 
 
 def test_pollers_are_removed_a_minute_after_messages_waited():
-    work = queueing.Work([0.1], cpu_seconds=0.0, at_once=32)
+    work = queueing.Work([0.1], begin_seconds=0.0, file_seconds=0.0, at_once=32)
     burst, quiet = [0.0] * 100, [100 + second / 2 for second in range(200)]
     run = queueing.queued(burst + quiet, 0.0, work, warm(), size=10, window=5, most_pollers=4, first_pollers=1, pollers_a_second=5)
     # One poller collects all ten messages of a window's five seconds; four would share them.
@@ -160,7 +161,7 @@ def test_pollers_are_removed_a_minute_after_messages_waited():
 
 
 def test_lambda_throttles_above_the_concurrency_and_the_scaling_rate():
-    work = queueing.Work([0.5], cpu_seconds=0.0, at_once=1)
+    work = queueing.Work([0.5], begin_seconds=0.0, file_seconds=0.0, at_once=1)
     limited = queueing.asynchronous([0.0] * 30, 0.0, work, queueing.Environments(10, 0.25, 60, burst=100, refill=100))
     assert limited.environments.peak == 10 and limited.given.count(0.0) == 10 and len(limited.done) == 30
     assert all(0.8 <= given for given in limited.given[10:])
@@ -170,7 +171,7 @@ def test_lambda_throttles_above_the_concurrency_and_the_scaling_rate():
 
 def test_an_unused_environment_is_kept_for_a_while():
     for pause, cold_starts in ((59.0, 1), (61.0, 2)):
-        run = queueing.asynchronous([0.0, 0.5 + pause], 0.0, queueing.Work([0.5], 0.0, 1), queueing.Environments(10, 0.0, 60, 10, 10))
+        run = queueing.asynchronous([0.0, 0.5 + pause], 0.0, queueing.Work([0.5], 0.0, 0.0, 1), queueing.Environments(10, 0.0, 60, 10, 10))
         assert len(run.environments.cold_starts) == cold_starts
 
 
