@@ -27,8 +27,10 @@ class Part:
         return self.figures[name]["median"] if name in self.figures else None
 
     def text(self, name, scale=1.0):
-        """Returns a median with three significant digits."""
+        """Returns a median with three significant digits, or a whole number as it is."""
         value = self.median(name)
+        if isinstance(value, int) and scale == 1:
+            return f"{value:,}"
         return MISSING if value is None else digits(value * scale)
 
 
