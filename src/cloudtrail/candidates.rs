@@ -118,6 +118,9 @@ impl Names {
 /// is in lower case already.
 fn compare(known: &[u8], other: &[u8]) -> Ordering {
     known.len().cmp(&other.len()).then_with(|| {
+        if known == other {
+            return Ordering::Equal;
+        }
         known
             .iter()
             .copied()

@@ -77,9 +77,12 @@ impl Probe {
         let mut keep = unfinished_start(bytes, ESCAPE, ESCAPE.len() + 2)
             .max(unfinished_start(bytes, KEY, KEY.len()))
             .max(unfinished_start(bytes, NAME_KEY, NAME_KEY.len()));
+        let mut names_behind_sources = 0;
         for at in KEY_FINDER.find_iter(bytes) {
             match self.judge(&bytes[at + KEY.len()..], pairs) {
-                Judgement::Clear => {}
+                Judgement::Clear { name_is_behind } => {
+                    names_behind_sources += usize::from(name_is_behind);
+                }
                 Judgement::Doubt => return Verdict::Doubt,
                 Judgement::Unfinished if bytes.len() - at > LONGEST_MEMBER => {
                     return Verdict::Doubt;
@@ -87,7 +90,9 @@ impl Probe {
                 Judgement::Unfinished => keep = keep.max(bytes.len() - at),
             }
         }
-        if self.passed_by_name && has_stray_name(bytes, keep) {
+        // A source that is not finished is kept, and no name behind it is finished either.
+        let looked_at = &bytes[..bytes.len() - keep];
+        if self.passed_by_name && count_names(looked_at) != names_behind_sources {
             return Verdict::Doubt;
         }
         Verdict::Clear { keep }
@@ -109,7 +114,9 @@ impl Probe {
             return if is_cut {
                 Judgement::Unfinished
             } else {
-                Judgement::Clear
+                Judgement::Clear {
+                    name_is_behind: rest.starts_with(NAME_MEMBER),
+                }
             };
         };
         let names = pairs.names(found);
@@ -119,7 +126,9 @@ impl Probe {
         match rest.strip_prefix(NAME_MEMBER).map(value_inside) {
             Some(Value::Plain(name, _)) if name.is_ascii() && !names.include(name) => {
                 self.passed_by_name = true;
-                Judgement::Clear
+                Judgement::Clear {
+                    name_is_behind: true,
+                }
             }
             Some(Value::Unfinished) => Judgement::Unfinished,
             None if is_cut => Judgement::Unfinished,
@@ -138,7 +147,10 @@ impl Probe {
 }
 
 enum Judgement {
-    Clear,
+    Clear {
+        /// Whether the event's name stands directly behind its source.
+        name_is_behind: bool,
+    },
     Doubt,
     Unfinished,
 }
@@ -150,24 +162,10 @@ enum Value<'a> {
     Unfinished,
 }
 
-/// Returns whether an `"eventName"` stands elsewhere than behind its source. The last `keep` bytes are
-/// for the next look.
-fn has_stray_name(bytes: &[u8], keep: usize) -> bool {
-    NAME_FINDER
-        .find_iter(bytes)
-        .take_while(|at| *at < bytes.len() - keep)
-        .any(|at| !is_behind_source(&bytes[..at]))
-}
-
-/// Returns whether `before` ends with a member `"eventSource":"…",`.
-fn is_behind_source(before: &[u8]) -> bool {
-    before
-        .strip_suffix(b"\",")
-        .and_then(|value| {
-            let quote = memchr::memrchr(b'"', value)?;
-            value[..quote].strip_suffix(b":")
-        })
-        .is_some_and(|key| key.ends_with(KEY))
+/// Counts the keys `"eventName"`. If there are more than names directly behind a source, one stands
+/// elsewhere.
+fn count_names(bytes: &[u8]) -> usize {
+    NAME_FINDER.find_iter(bytes).count()
 }
 
 /// The string behind a key, colon and white space included in `rest`.
