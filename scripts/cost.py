@@ -21,8 +21,8 @@ KEY_MONTH = 1.00
 
 # Measurements, from docs/performance.md and tests/deploy.
 MEMORY_GB = 0.25
-INVOCATION_CPU_SECONDS = 0.0006  # on a whole core, without its log files
-FILE_CPU_SECONDS = 0.00012  # for each small log file
+INVOCATION_CPU_SECONDS = 0.0003  # on a whole core, without its log files
+FILE_CPU_SECONDS = 0.0001  # for each small log file
 VCPU = 256 / 1769  # the share of a core that Lambda gives to 256 MB
 METRICS = 25
 LINE_BYTES = 1452 + 350  # the metrics line; plus Lambda's own three lines, and the 26 bytes that CloudWatch adds to each of the four
@@ -87,7 +87,7 @@ def tables():
     lines = ["| `Trigger` | fixed part | 1 account | 100 accounts | 1,000 accounts |", "| --- | --- | --- | --- | --- |"]
     lines += [row(trigger, volumes) for trigger in TRIGGERS]
     million = 1_000_000
-    lines += ["", "| part, for a million log files | one log file an invocation | 10 log files an invocation |", "| --- | --- | --- |"]
+    lines += ["", "| part, for a million log files | one log file an invocation | 10 an invocation | 100 an invocation |", "| --- | --- | --- | --- |"]
     parts = {
         "Lambda: requests": lambda batch: million / batch * LAMBDA_REQUEST,
         "Lambda: duration": lambda batch: million / batch * seconds(batch) * MEMORY_GB * LAMBDA_GB_SECOND,
@@ -95,8 +95,8 @@ def tables():
         "CloudWatch Logs: data": lambda batch: million / batch * LINE_BYTES / 1e9 * LOGS_GB,
         "SQS: requests, without those to an empty queue": lambda batch: million * (1 + 2 / batch) * SQS_REQUEST if batch > 1 else 0,
     }
-    lines += [f"| {name} | {dollars(part(1))} | {dollars(part(10))} |" for name, part in parts.items()]
-    lines += [f"| total | {dollars(sum(part(1) for part in parts.values()))} | {dollars(sum(part(10) for part in parts.values()))} |"]
+    parts["total"] = lambda batch, parts=tuple(parts.values()): sum(part(batch) for part in parts)
+    lines += [f"| {name} | " + " | ".join(dollars(part(batch)) for batch in (1, 10, 100)) + " |" for name, part in parts.items()]
     files = volumes[2]
     lean = {
         "`bucket`, default parameters": variable("bucket", files),

@@ -1,12 +1,12 @@
 //! The HTTP client of every request to AWS: one pool of connections for all services.
 //!
-//! AWS's endpoints have certificates of Amazon Trust Services. Its five root certificates are compiled
-//! in. To load the system's, over a hundred, would take six times as long as everything else that
-//! the first invocation does.
+//! AWS's endpoints have certificates that Amazon Trust Services has signed. Its five root certificates
+//! are compiled in. Loading the system's root certificates, of which there are over a hundred, takes
+//! six times as many instructions as everything else in the first invocation.
 //!
-//! Amazon advises against trusting its present roots alone. A certificate that they do not vouch for
-//! is therefore checked against the system's trust store: behind a proxy that inspects TLS, for
-//! example, or if AWS changes its roots.
+//! Amazon advises against trusting only the roots of today. If none of the five leads to an endpoint's
+//! certificate, the client therefore loads the system's trust store, too. This happens behind a proxy
+//! that inspects TLS, for example, or if AWS changes its roots.
 //!
 //! Source: <https://www.amazontrust.com/repository/>.
 
@@ -45,7 +45,7 @@ pub(super) fn client() -> SharedHttpClient {
     http_client_fn(move |_, _| connector.clone())
 }
 
-/// Trusts Amazon's root certificates, and those of the system once Amazon's do not suffice.
+/// Trusts Amazon's root certificates, and the system's as well once a request has needed them.
 #[derive(Clone, Debug, Default)]
 struct TrustingConnector(Arc<Connectors>);
 
@@ -68,7 +68,13 @@ impl Connectors {
     }
 
     fn system(&self) -> &SharedHttpConnector {
-        self.system.get_or_init(|| connector(TrustStore::default()))
+        self.system.get_or_init(|| {
+            connector(
+                TrustStore::empty()
+                    .with_native_roots(true)
+                    .with_pem_certificate(AMAZON_ROOTS),
+            )
+        })
     }
 }
 
@@ -86,7 +92,7 @@ impl HttpConnector for TrustingConnector {
                 (Err(error), Some(again)) if issuer_is_unknown(&error) => {
                     if !connectors.needs_system.swap(true, Ordering::Relaxed) {
                         tracing::info!(
-                            "Amazon's root certificates do not suffice: using the system's"
+                            "no root certificate of Amazon leads to the endpoint's: using the system's, too"
                         );
                     }
                     connectors.system().call(again).await
@@ -111,7 +117,7 @@ fn connector(trusted: TrustStore) -> SharedHttpConnector {
     SharedHttpConnector::new(builder.build())
 }
 
-/// Returns whether a request failed because no trusted root certificate vouches for the server's.
+/// Returns whether a request failed because no trusted root certificate leads to the server's.
 fn issuer_is_unknown(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

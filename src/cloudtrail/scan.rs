@@ -1,9 +1,9 @@
 //! The scan of one log file: compressed chunks in, records of interest out, in bounded memory.
 //!
-//! The probe reads every file first. A file with a doubt, and a file that is not large, are then read
-//! again by the splitter: the compressed chunks are kept until then and replayed, and the same stream
-//! goes on. A large clean file is inflated once, and so is a small file: the splitter finds it in the
-//! first buffer, which the probe leaves as it is until it is full.
+//! The probe reads every file first. The splitter then reads a file from its start if the probe doubts
+//! it, or if it is not large. The compressed chunks are kept until then and replayed, and the same
+//! stream goes on. No replay is needed while the first buffer holds everything that was inflated. So
+//! a small file is inflated once, and a large clean file, too.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -284,8 +284,7 @@ impl Scan {
         }
     }
 
-    /// Whether the file ends here as it should. What the probe can't vouch for goes to the splitter
-    /// first.
+    /// Returns whether the file ends here as it should; `false` if the splitter has to read it first.
     fn finish(&mut self) -> Result<bool, ScanError> {
         self.inflate.finish()?;
         match &mut self.reader {
