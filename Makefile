@@ -16,7 +16,7 @@ CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKE
 # The modules of tests/it that run the binary beside moto.
 PEER_TESTS := end_to_end:: wire::
 # What `make bench` runs beside the function.
-BENCH_PROGRAMS := bench-peer bench-folder bench-counts
+BENCH_PROGRAMS := bench-peer bench-folder
 MUTANTS := cargo mutants --no-shuffle --baseline skip --timeout 40 --no-default-features --test-tool nextest
 export CARGO_TERM_COLOR ?= auto
 export SAM_CLI_TELEMETRY := 0

@@ -10,7 +10,6 @@ CERTIFICATES = WORK / "certificates"
 EXAMPLES = ROOT / "target/release/examples"
 PEER = EXAMPLES / "bench-peer"
 FOLDER = EXAMPLES / "bench-folder"
-COUNTS = EXAMPLES / "bench-counts"
 FUNCTION = ROOT / "target/release/billing-watch-function"
 PYTHON_FUNCTION = [sys.executable, ROOT / "scripts/bench/python_runtime.py"]
 RESULTS = ROOT / "docs/performance.json"

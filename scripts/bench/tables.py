@@ -62,7 +62,7 @@ def summary(results):
     for name in ("jq", "python", "duckdb"):
         rows.append([f"{PROGRAMS[name]}, on a machine of your own", MISSING, MISSING, folder.text(f"small.{name}.cpu_seconds", 1000 / 4000),
                      peak(folder, f"small.{name}.peak_mib"), MISSING])
-    return table(["what", "billed ms for a log file", "dollars of Lambda duration for a million log files", "ms of CPU for a log file", "peak memory, MiB", "start, ms"], rows)
+    return table(["what", "ms of duration for a log file", "dollars of Lambda duration for a million log files", "ms of CPU for a log file", "peak memory, MiB", "start, ms"], rows)
 
 
 def peak(folder, name):

@@ -1,10 +1,10 @@
 //! The HTTP client of every request to AWS: one pool of connections for all services.
 //!
-//! AWS's endpoints have certificates that Amazon Trust Services has signed. Its five root certificates
-//! are compiled in. Loading the system's root certificates, of which there are over a hundred, takes
+//! AWS's endpoints have certificates that Amazon Trust Services has signed. Its five root
+//! certificates are compiled in. Loading the system's root certificates, of which there are over a hundred, takes
 //! six times as many instructions as everything else in the first invocation.
 //!
-//! Amazon advises against trusting only the roots of today. If none of the five leads to an endpoint's
+//! Amazon advises against trusting only its present root certificates. If none of the five leads to an endpoint's
 //! certificate, the client therefore loads the system's trust store, too. This happens behind a proxy
 //! that inspects TLS, for example, or if AWS changes its roots.
 //!
@@ -88,11 +88,12 @@ impl HttpConnector for TrustingConnector {
         let connectors = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
             match (answer.await, again) {
-                // Nothing of the request has been sent over a connection that was not trusted.
+                // The TLS handshake failed, so nothing of the request was sent. It can be sent again.
                 (Err(error), Some(again)) if issuer_is_unknown(&error) => {
                     if !connectors.needs_system.swap(true, Ordering::Relaxed) {
                         tracing::info!(
-                            "no root certificate of Amazon leads to the endpoint's: using the system's, too"
+                            "the endpoint's certificate was not issued under Amazon's root certificates: \
+                             the system's are trusted as well from now on"
                         );
                     }
                     connectors.system().call(again).await
@@ -127,7 +128,7 @@ fn issuer_is_unknown(error: &(dyn Error + 'static)) -> bool {
             return true;
         }
         next = match error.downcast_ref::<io::Error>() {
-            // Its source is not what it wraps, but the source of that.
+            // `io::Error::source` skips the error that it wraps, and returns the source of that.
             Some(error) => error
                 .get_ref()
                 .map(|wrapped| wrapped as &(dyn Error + 'static)),

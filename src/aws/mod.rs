@@ -27,8 +27,9 @@ use crate::{config::Config, ledger::MemoryLedgerStore, pipeline::REQUEST_TIME};
 const ATTEMPTS: u32 = 3;
 /// How long one attempt may take until the head of its response has arrived.
 const ATTEMPT_TIME: Duration = Duration::from_millis(2_500);
-/// How long opening a connection may take.
-const CONNECT_TIME: Duration = Duration::from_secs(1);
+/// How long opening a connection may take. With 128 MB of memory, fifty TLS handshakes at a time take
+/// almost a second.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// The longest wait before the SDK's next attempt.
 const BACKOFF: Duration = Duration::from_secs(1);
 /// The longest first wait; the SDK waits a random part of it.

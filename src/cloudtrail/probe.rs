@@ -90,7 +90,7 @@ impl Probe {
                 Judgement::Unfinished => keep = keep.max(bytes.len() - at),
             }
         }
-        // A source that is not finished is kept, and no name behind it is finished either.
+        // The kept bytes hold each source whose value or name is cut off, so that neither count includes it.
         let looked_at = &bytes[..bytes.len() - keep];
         if self.passed_by_name && count_names(looked_at) != names_behind_sources {
             return Verdict::Doubt;
@@ -162,8 +162,8 @@ enum Value<'a> {
     Unfinished,
 }
 
-/// Counts the keys `"eventName"`. If there are more than names directly behind a source, one stands
-/// elsewhere.
+/// Counts the keys `"eventName"`. If the count exceeds that of the names directly behind a source, a
+/// name stands elsewhere.
 fn count_names(bytes: &[u8]) -> usize {
     NAME_FINDER.find_iter(bytes).count()
 }

@@ -1,9 +1,9 @@
 //! The scan of one log file: compressed chunks in, records of interest out, in bounded memory.
 //!
-//! The probe reads every file first. The splitter then reads a file from its start if the probe doubts
-//! it, or if it is not large. The compressed chunks are kept until then and replayed, and the same
-//! stream goes on. No replay is needed while the first buffer holds everything that was inflated. So
-//! a small file is inflated once, and a large clean file, too.
+//! The probe reads every file first. The splitter then reads the file from its start in three cases:
+//! the probe doubts it, it has at most `verified_bytes`, or its compressed chunks exceed
+//! `replay_bytes`. The scan keeps the compressed chunks and inflates them again for the splitter. It
+//! does not inflate again while its first buffer holds everything, as it does for small files.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -34,8 +34,8 @@ pub struct ScanLimits {
     pub buffer_bytes: usize,
 }
 
-/// Expanded size, in bytes, up to which a file is small. Most log files are. Their scan takes a buffer
-/// of this size and little else.
+/// A file that expands to fewer bytes is small. Most log files are. Their scan takes a buffer of this
+/// size and little else.
 pub const SMALL_FILE_BYTES: usize = 32 << 10;
 
 impl Default for ScanLimits {

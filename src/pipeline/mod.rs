@@ -228,10 +228,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             }
         };
         outcome.add(sender.send(groups.into_rest()).await);
-        // Waiting for other invocations takes no memory from other files.
-        let end = records.end(read);
         outcome.add(sender.finish().await);
-        outcome.finish(end, job, deadline.now())
+        // A large file's permit is held until here, because the sender may hold findings of it.
+        outcome.finish(records.end(read), job, deadline.now())
     }
 }
 

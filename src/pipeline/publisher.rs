@@ -209,6 +209,7 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
         let permit = self.deadline.while_sending(self.publishing.acquire()).await;
         let mut claims = part.claims.iter();
         if permit.is_none() || !claims.all(|claim| self.deadline.may_send(claim.expires_at())) {
+            drop(permit);
             let failure = failure::deadline_exceeded(self.context.object);
             sent.fail(part.findings.len(), failure);
             return self.release(part.claims, sent).await;

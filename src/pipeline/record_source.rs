@@ -105,7 +105,7 @@ pub(super) struct RecordSource<'a, S: LogStore, C> {
     deadline: &'a Deadline<'a, C>,
     /// Has a permit for each file that is not small and may be read at the same time.
     large_files: &'a Semaphore,
-    /// Held as soon as this file is not small any more.
+    /// `None` while the file is small.
     permit: Option<SemaphorePermit<'a>>,
     scan: Scan,
     /// `None` before the first record is asked for.
@@ -164,7 +164,7 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
         }
     }
 
-    /// Waits until this file may take the memory of a large one, once it is not small any more.
+    /// Waits for a permit if the file is not small any more and has none.
     async fn wait_for_memory(&mut self) -> Result<(), ReadError> {
         if self.permit.is_none() && self.scan.expanded_bytes() >= SMALL_FILE_BYTES as u64 {
             let permit = self.deadline.while_reading(self.large_files.acquire());

@@ -59,7 +59,7 @@ def test_an_endpoint_that_only_the_system_trusts_is_used(endpoint, authority, tm
     authority.cert_pem.write_to_path(trusted)
     kind, reply, messages = invoked(endpoint, {"SSL_CERT_FILE": str(trusted)}, tmp_path / "log")
     assert (kind, reply["Scanned"]) == ("response", 1)
-    assert messages.count("no root certificate of Amazon leads to the endpoint's: using the system's, too") == 1
+    assert messages.count("the endpoint's certificate was not issued under Amazon's root certificates: the system's are trusted as well from now on") == 1
 
 
 def test_an_endpoint_that_nobody_trusts_is_refused(endpoint, tmp_path):

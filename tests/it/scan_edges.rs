@@ -6,7 +6,7 @@ use std::{fmt::Write as _, sync::Arc};
 use billing_watch::cloudtrail::{Candidates, Scan, ScanError, ScanLimits, Step};
 use serde_json::Value;
 
-use crate::support::{CONSOLE, gzip, record, run_scan, scan_both};
+use crate::support::{CONSOLE, gzip, log_file, noise, record, run_scan, scan_both};
 
 fn console() -> Candidates {
     Candidates::of([(CONSOLE, None)])
@@ -195,5 +195,22 @@ fn a_source_is_found_in_every_layout_and_escape() {
     ] {
         let text = format!(r#"{{"Records":[{{{member}}}]}}"#);
         assert_eq!(handed_out(&text).len(), 1, "{member}");
+    }
+}
+
+#[test]
+fn a_candidate_is_found_wherever_it_stands_around_the_first_buffers_end() {
+    let candidates = Candidates::of([(CONSOLE, Some("CloseAccount"))]);
+    for position in (0..320).step_by(5) {
+        let mut records: Vec<Value> = (0..320).map(noise).collect();
+        records[position] = record("CloseAccount", "a");
+        let file = log_file(&records);
+        assert!(file.len() > 48 << 10);
+        for body in [&file, &gzip(&file)] {
+            for size in [700, 4_096, 40_000, 1 << 20] {
+                let scanned = scan_both(body, &candidates, ScanLimits::default(), &[size]);
+                assert_eq!(scanned.records.len(), 1, "{position}, in chunks of {size}");
+            }
+        }
     }
 }
