@@ -121,6 +121,19 @@ def test_the_template_has_the_properties_that_localstack_ignores():
     assert trail["TrailName"] == {"Ref": "AWS::StackName"} and resources["Trail"]["DependsOn"] == "LogBucketPolicy"
 
 
+def test_every_queue_keeps_its_messages_for_14_days():
+    queues = [
+        (name, resource["Properties"]["MessageRetentionPeriod"])
+        for path in TEMPLATES for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"
+    ]
+    assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "UnsentQueue")]
+
+
+def test_the_new_trail_s_bucket_has_a_bucket_key():
+    [rule] = transformed()["Resources"]["LogBucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["BucketKeyEnabled"] is True
+
+
 def test_no_arn_has_a_fixed_partition_and_no_action_has_a_wildcard():
     for name in TEMPLATES:
         text = json.dumps({key: value for key, value in transformed(name).items() if key not in ("Parameters", "Metadata")})
