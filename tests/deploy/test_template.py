@@ -82,7 +82,10 @@ def evaluate(expression, parameters):
     if function == "Ref":
         return parameters[arguments]
     values = [evaluate(argument, parameters) for argument in arguments]
-    return {"Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0], "Fn::Or": lambda: any(values)}[function]()
+    return {
+        "Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0],
+        "Fn::And": lambda: all(values), "Fn::Or": lambda: any(values),
+    }[function]()
 
 
 def failed_assertions(**given):
@@ -119,6 +122,14 @@ def test_the_template_has_the_properties_that_localstack_ignores():
     assert trail["IsMultiRegionTrail"] and trail["EnableLogFileValidation"] and trail["IncludeGlobalServiceEvents"] and trail["IsLogging"]
     assert trail["IsOrganizationTrail"] == {"Fn::If": ["CreatesOrganizationTrail", True, False]}
     assert trail["TrailName"] == {"Ref": "AWS::StackName"} and resources["Trail"]["DependsOn"] == "LogBucketPolicy"
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_reader_role_without_the_bucket_s_account_is_rejected_where_nothing_would_arrive(trigger):
+    role = {"Trigger": trigger, "NotificationTopicArn": "t", "LogReaderRoleArn": "arn:aws:iam::111122223333:role/reader"}
+    messages = [message for message in failed_assertions(**role) if "this trigger needs LogBucketAccountId" in message]
+    assert len(messages) == (1 if trigger.startswith(("bucket", "eventbridge")) else 0)
+    assert not trigger.startswith(("bucket", "eventbridge")) or failed_assertions(**role, LogBucketAccountId="111122223333") == []
 
 
 def test_every_queue_keeps_its_messages_for_14_days():
