@@ -61,6 +61,7 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("LogBucketName", ["trail-logs", "a.b.c"], ["", "s3://logs", "logs/prefix", "Logs"]),
     ("LogKeyPrefix", ["", "AWSLogs/", "o-exampleorg1/AWSLogs/"], ["AWSLogs", "*/", "a?/"]),
     ("LogKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
+    ("RulesKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
     ("NotificationTopicArn", ["", "arn:aws-cn:sns:cn-north-1:111122223333:t"], ["t", "arn:aws:sns:us-east-1:111122223333:t.fifo"]),
     ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
     ("EventSources", ["billing-family", "billing-family,iam.amazonaws.com", "a.b , c.d"], ["", ",", "a b"]),
