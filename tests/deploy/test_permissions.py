@@ -133,12 +133,22 @@ def test_the_role_allows_nothing_that_is_not_needed(everything):
                 assert any(allows(alone, *need) for need in needed), f"nothing needs {action} on {resource}"
 
 
-@pytest.mark.parametrize("key", [RULES_KEY_ARN])
+@pytest.mark.parametrize("key", [LOG_KEY_ARN, RULES_KEY_ARN])
 def test_the_role_decrypts_only_through_s3(everything, key):
     policy = role_policy(everything[0])
     assert allows(policy, "kms:Decrypt", key)
     for via in ("", f"sns.{REGION}.amazonaws.com", "s3.eu-central-1.amazonaws.com"):
         assert not allows(policy, "kms:Decrypt", key, via=via)
+
+
+def test_only_alarms_of_this_account_use_the_topics_keys_through_cloudwatch():
+    for key in ("AlertKey", "AlarmKey"):
+        [statement] = [entry for entry in transformed()["Resources"][key]["Properties"]["KeyPolicy"]["Statement"] if "Service" in entry["Principal"]]
+        assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert statement["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnLike": {"aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}},
+        }
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
