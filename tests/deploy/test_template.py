@@ -61,6 +61,7 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("LogBucketName", ["trail-logs", "a.b.c"], ["", "s3://logs", "logs/prefix", "Logs"]),
     ("LogKeyPrefix", ["", "AWSLogs/", "o-exampleorg1/AWSLogs/"], ["AWSLogs", "*/", "a?/"]),
     ("LogKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
+    ("LogKeyPattern", ["*", "*/CloudTrail/*.json.gz", "111122223333/CloudTrail/us-east-1/*"], ["", "**", "*/**/x", "x**", "a?"]),
     ("RulesKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
     ("NotificationTopicArn", ["", "arn:aws-cn:sns:cn-north-1:111122223333:t"], ["t", "arn:aws:sns:us-east-1:111122223333:t.fifo"]),
     ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
@@ -139,6 +140,24 @@ def test_every_queue_keeps_its_messages_for_14_days():
         for path in TEMPLATES for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"
     ]
     assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "UnsentQueue")]
+
+
+def test_every_queue_refuses_requests_without_tls():
+    for path in TEMPLATES:
+        resources = transformed(path)["Resources"].values()
+        queues = {name for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"}
+        policies = {policy["Properties"]["Queues"][0]["Ref"]: policy["Properties"] for policy in resources if policy["Type"] == "AWS::SQS::QueuePolicy"}
+        assert set(policies) == queues
+        for queue, policy in policies.items():
+            [deny] = [statement for statement in policy["PolicyDocument"]["Statement"] if statement.get("Effect") == "Deny"]
+            assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, queue
+            assert deny["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+
+
+def test_the_event_pattern_begins_with_the_prefix_that_the_function_may_read():
+    for path in TEMPLATES:
+        detail = transformed(path)["Resources"]["LogFileRule"]["Properties"]["EventPattern"]["detail"]
+        assert detail["object"]["key"] == [{"wildcard": {"Fn::Sub": "${LogKeyPrefix}${LogKeyPattern}"}}]
 
 
 def test_the_new_trail_s_bucket_has_a_bucket_key():
