@@ -62,6 +62,7 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("LogKeyPrefix", ["", "AWSLogs/", "o-exampleorg1/AWSLogs/"], ["AWSLogs", "*/", "a?/"]),
     ("LogKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
     ("LogKeyPattern", ["*", "*/CloudTrail/*.json.gz", "111122223333/CloudTrail/us-east-1/*"], ["", "**", "*/**/x", "x**", "a?"]),
+    ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/path/boundary", "arn:aws:iam::aws:policy/PowerUserAccess"], ["boundary", "arn:aws:iam::111122223333:role/x"]),
     ("RulesKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
     ("NotificationTopicArn", ["", "arn:aws-cn:sns:cn-north-1:111122223333:t"], ["t", "arn:aws:sns:us-east-1:111122223333:t.fifo"]),
     ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
@@ -140,6 +141,12 @@ def test_every_queue_keeps_its_messages_for_14_days():
         for path in TEMPLATES for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"
     ]
     assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "UnsentQueue")]
+
+
+def test_every_role_has_the_permissions_boundary():
+    expected = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    roles = [(name, role["Properties"].get("PermissionsBoundary")) for path in TEMPLATES for name, role in transformed(path)["Resources"].items() if role["Type"] == "AWS::IAM::Role"]
+    assert roles == [(name, expected) for name in ("FunctionRole", "LogReaderRole", "SenderRole")]
 
 
 def test_every_queue_refuses_requests_without_tls():
