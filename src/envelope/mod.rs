@@ -9,7 +9,7 @@ mod failure;
 mod object_event;
 mod reply;
 
-use std::fmt;
+use std::{fmt, slice};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -306,10 +306,14 @@ impl Delivery {
             part,
         };
         let bucket = text(value, "s3Bucket").ok_or_else(|| incomplete("s3Bucket"))?;
-        let keys = value["s3ObjectKey"]
-            .as_array()
-            .filter(|keys| !keys.is_empty())
-            .ok_or_else(|| incomplete("s3ObjectKey list"))?;
+        // AWS Config's delivery notifications have one key as a string. Its name then shows that it is
+        // no log file:
+        // https://docs.aws.amazon.com/config/latest/developerguide/example-configuration-history-notification.html
+        let keys = match &value["s3ObjectKey"] {
+            Value::Array(keys) if !keys.is_empty() => keys.as_slice(),
+            key @ Value::String(_) => slice::from_ref(key),
+            _ => return Err(incomplete("s3ObjectKey list")),
+        };
         for key in keys {
             match key.as_str().filter(|key| !key.is_empty()) {
                 Some(key) => self.object_events.push(created(bucket, key, None)),

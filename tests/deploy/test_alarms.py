@@ -146,13 +146,13 @@ def test_a_self_test_without_subscribers_raises_function_errors(watched):
 def test_each_alarm_on_a_metric_of_an_aws_service_fires_at_its_threshold(watched, deployed):
     alarms = {**watched.alarms, **deployed("topic-queue").stack.alarms()}
     thresholds = {
-        "function-errors": (0, 1), "function-throttles": (0, 1), "events-dropped": (0, 1), "destination-failures": (0, 1),
-        "undelivered-alerts": (0, 1), "rule-loses-events": (0, 1), "topic-loses-notifications": (0, 1),
+        "function-errors": (0, 1), "events-dropped": (0, 1), "destination-failures": (0, 1),
+        "undelivered-alerts": (0, 1), "rule-loses-events": (0, 1), "self-test-loses-events": (0, 1), "topic-loses-notifications": (0, 1),
         "failed-queue-filled": (0, 1), "redrive-dead-letter-queue-filled": (0, 1),
-        "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "redrive-dead-letter-queue-old": (4 * 86400 - 1, 4 * 86400), "deliveries-late": (900, 901),
+        "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "redrive-dead-letter-queue-old": (86400 - 1, 86400), "deliveries-late": (900, 901),
     }
     on_aws_metrics = {name for name, alarm in alarms.items() if alarm["Namespace"] in AWS_METRICS}
-    assert on_aws_metrics == set(thresholds)
+    assert on_aws_metrics == {"function-throttles", *thresholds}
     for name, (quiet, loud) in thresholds.items():
         alarm = alarms[name]
         for value, expected in ((quiet, "OK"), (loud, "ALARM")):
@@ -177,6 +177,17 @@ def test_a_message_in_the_failure_queue_raises_failed_queue_filled(watched):
         assert state(alarm, metrics, NOW) == expected
         sqs.send_message(QueueUrl=url, MessageBody="{}")
     sqs.purge_queue(QueueUrl=url)
+
+
+def test_throttles_raise_function_throttles_only_if_they_go_on(watched):
+    alarm = watched.alarms["function-throttles"]
+    def after(*throttles):
+        metrics = Metrics()
+        for number, count in enumerate(reversed(throttles)):
+            metrics.put("AWS/Lambda", "Throttles", {"FunctionName": watched.stack.name}, NOW - number * 5 * MINUTE - 1, count)
+        return state(alarm, metrics, NOW)
+    assert after() == after(0, 0, 1) == after(0, 0, 1000) == after(5, 0, 0) == "OK"
+    assert after(0, 1, 1) == after(1, 0, 1) == "ALARM"
 
 
 def test_every_alarm_and_every_graph_uses_an_existing_metric(watched, deployed):

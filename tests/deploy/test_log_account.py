@@ -58,6 +58,7 @@ def test_control_tower_s_topic_notifies_and_a_role_reads_the_log_files(localstac
         ("s3:ListBucket", "arn:aws:s3:::control-tower-logs", False),
     ]:
         assert allows(policy, action, resource, LOG_ACCOUNT) == allowed, (action, resource)
+    assert not allows(policy, "kms:Decrypt", LOG_KEY_ARN, LOG_ACCOUNT, via="")
 
     key = "o-exampleorg1/" + LOG_KEY % "Abcdefgh12345678"
     localstack.client("s3", LOG_ACCOUNT).put_object(Bucket="control-tower-logs", Key=key, Body=log_file(closure("event-1")))
@@ -104,6 +105,7 @@ def test_the_outputs_name_what_the_other_account_must_add(localstack, trigger):
     assert statement["Action"] == ["s3:GetObject", "s3:GetObjectVersion"]
     key = json.loads(watch.outputs["KeyPolicyStatement"])
     assert (key["Principal"], key["Action"]) == ({"AWS": role}, "kms:Decrypt")
+    assert key["Condition"] == {"StringEquals": {"kms:ViaService": [f"s3.{REGION}.amazonaws.com", f"s3.{REGION}.amazonaws.com.cn"]}}
     # S3 accepts the statement, and the bucket notifies the function in the other account.
     s3 = localstack.client("s3", LOG_ACCOUNT)
     s3.put_bucket_policy(Bucket=f"far-{trigger}-logs", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))

@@ -8,6 +8,7 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 from stack import ACCOUNT, LOG_ACCOUNT, REGION, TRIGGERS, Stack, closure, log_file, transformed
 
 LOG_KEY_ARN = f"arn:aws:kms:{REGION}:{LOG_ACCOUNT}:key/11112222-3333-4444-5555-666677778888"
+RULES_KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/99992222-3333-4444-5555-666677778888"
 READER = f"arn:aws:iam::{LOG_ACCOUNT}:role/billing-watch-log-reader"
 # Denied on every resource: the function must not be able to remove evidence, or to perform the actions that it alerts on.
 DENIED = [
@@ -35,9 +36,9 @@ def role_policy(stack):
     return iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
 
 
-def allows(policy, action, resource, owner=ACCOUNT):
-    """Whether the policy allows the action on the resource, if `owner` owns the resource."""
-    context = {"aws:ResourceAccount": owner}
+def allows(policy, action, resource, owner=ACCOUNT, via=f"s3.{REGION}.amazonaws.com"):
+    """Whether the policy allows the action on the resource, if `owner` owns the resource and the service `via` makes the request to KMS."""
+    context = {"aws:ResourceAccount": owner, "kms:ViaService": via}
     # Each statement by itself, because moto denies everything when the condition of one Allow statement does not hold.
     each = [IAMPolicy(json.dumps({"Statement": [statement]})) for statement in policy["Statement"]]
     return any(one.is_action_permitted(action, resource, None, context) == PermissionResult.PERMITTED for one in each)
@@ -91,6 +92,7 @@ def everything(localstack):
     s3.put_object(Bucket="rules-permissions", Key="pack/own.yml", Body=rule)
     stack = Stack(localstack, "watch-permissions", {
         "Trigger": "bucket-queue", "LogBucketName": "logs-permissions", "LogKeyArn": LOG_KEY_ARN, "RulesUri": "s3://rules-permissions/pack/",
+        "RulesKeyArn": RULES_KEY_ARN,
     })
     stack.subscribe_queue(stack.outputs["AlertTopicArn"])
     before = len(localstack.call_log.read_text().splitlines())
@@ -113,13 +115,13 @@ def test_the_role_allows_every_request_of_the_function_and_of_aws_on_its_behalf(
     assert {action for action, _ in seen} == {
         "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:ListBucket", "sns:Publish", "sns:ListSubscriptionsByTopic",
     }
-    for action, resource in seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN)]:
+    for action, resource in seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN), ("kms:Decrypt", RULES_KEY_ARN)]:
         assert allows(policy, action, resource), (action, resource)
 
 
 def test_the_role_allows_nothing_that_is_not_needed(everything):
     stack, seen = everything
-    needed = seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN)]
+    needed = seen + needs_of_aws(stack) + [("kms:Decrypt", LOG_KEY_ARN), ("kms:Decrypt", RULES_KEY_ARN)]
     for statement in role_policy(stack)["Statement"]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
@@ -129,6 +131,24 @@ def test_the_role_allows_nothing_that_is_not_needed(everything):
                 assert resource.startswith("arn:aws:"), resource
                 alone = {"Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]}
                 assert any(allows(alone, *need) for need in needed), f"nothing needs {action} on {resource}"
+
+
+@pytest.mark.parametrize("key", [LOG_KEY_ARN, RULES_KEY_ARN])
+def test_the_role_decrypts_only_through_s3(everything, key):
+    policy = role_policy(everything[0])
+    assert allows(policy, "kms:Decrypt", key)
+    for via in ("", f"sns.{REGION}.amazonaws.com", "s3.eu-central-1.amazonaws.com"):
+        assert not allows(policy, "kms:Decrypt", key, via=via)
+
+
+def test_only_alarms_of_this_account_use_the_topics_keys_through_cloudwatch():
+    for key in ("AlertKey", "AlarmKey"):
+        [statement] = [entry for entry in transformed()["Resources"][key]["Properties"]["KeyPolicy"]["Statement"] if "Service" in entry["Principal"]]
+        assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert statement["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnLike": {"aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}},
+        }
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)

@@ -191,3 +191,16 @@ def test_equal_seeds_give_equal_results():
     arrivals = scale.arrivals(3000, scale.PERIOD, 1)
     for setting in (scale.DIRECT, scale.DEFAULT):
         assert scale.through(setting, arrivals).done == scale.through(setting, arrivals).done
+
+
+def test_the_advice_for_large_organizations_follows_from_the_throughput():
+    advice = (ROOT / "docs/deploy.md").read_text().replace("\n", " ")
+    [row] = [line for line in DOCUMENT.splitlines() if re.match(r"\| `bucket-queue` \| \d+ \| \d+ \| \d+ \|", line)]
+    fast, _, slow = re.findall(r"\| (\d+)", row)[:3]
+    load = scale.rate(5000, 17)
+    assert int(slow) < load < int(fast)
+    assert f"handle {fast} log files a second" in advice and f"only {slow} if" in advice and f"deliver {load:.0f} a second" in advice
+    parameters = transformed()["Parameters"]
+    for name, value in zip(("BatchSize", "MaximumConcurrency"), (scale.WIDE[0], scale.WIDE[2])):
+        assert f"`{name}={value}`" in advice
+        assert parameters[name]["Description"].endswith(f"From 5,000 accounts on, set {value} (docs/scale.md).")

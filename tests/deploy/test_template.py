@@ -61,6 +61,9 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("LogBucketName", ["trail-logs", "a.b.c"], ["", "s3://logs", "logs/prefix", "Logs"]),
     ("LogKeyPrefix", ["", "AWSLogs/", "o-exampleorg1/AWSLogs/"], ["AWSLogs", "*/", "a?/"]),
     ("LogKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
+    ("LogKeyPattern", ["*", "*/CloudTrail/*.json.gz", "111122223333/CloudTrail/us-east-1/*"], ["", "**", "*/**/x", "x**", "a?"]),
+    ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/path/boundary", "arn:aws:iam::aws:policy/PowerUserAccess"], ["boundary", "arn:aws:iam::111122223333:role/x"]),
+    ("RulesKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/mrk-1"], ["alias/x", "arn:aws:kms:us-east-1:111122223333:alias/x"]),
     ("NotificationTopicArn", ["", "arn:aws-cn:sns:cn-north-1:111122223333:t"], ["t", "arn:aws:sns:us-east-1:111122223333:t.fifo"]),
     ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
     ("EventSources", ["billing-family", "billing-family,iam.amazonaws.com", "a.b , c.d"], ["", ",", "a b"]),
@@ -82,7 +85,10 @@ def evaluate(expression, parameters):
     if function == "Ref":
         return parameters[arguments]
     values = [evaluate(argument, parameters) for argument in arguments]
-    return {"Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0], "Fn::Or": lambda: any(values)}[function]()
+    return {
+        "Fn::Equals": lambda: values[0] == values[1], "Fn::Not": lambda: not values[0],
+        "Fn::And": lambda: all(values), "Fn::Or": lambda: any(values),
+    }[function]()
 
 
 def failed_assertions(**given):
@@ -119,6 +125,51 @@ def test_the_template_has_the_properties_that_localstack_ignores():
     assert trail["IsMultiRegionTrail"] and trail["EnableLogFileValidation"] and trail["IncludeGlobalServiceEvents"] and trail["IsLogging"]
     assert trail["IsOrganizationTrail"] == {"Fn::If": ["CreatesOrganizationTrail", True, False]}
     assert trail["TrailName"] == {"Ref": "AWS::StackName"} and resources["Trail"]["DependsOn"] == "LogBucketPolicy"
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_reader_role_without_the_bucket_s_account_is_rejected_where_nothing_would_arrive(trigger):
+    role = {"Trigger": trigger, "NotificationTopicArn": "t", "LogReaderRoleArn": "arn:aws:iam::111122223333:role/reader"}
+    messages = [message for message in failed_assertions(**role) if "this trigger needs LogBucketAccountId" in message]
+    assert len(messages) == (1 if trigger.startswith(("bucket", "eventbridge")) else 0)
+    assert not trigger.startswith(("bucket", "eventbridge")) or failed_assertions(**role, LogBucketAccountId="111122223333") == []
+
+
+def test_every_queue_keeps_its_messages_for_14_days():
+    queues = [
+        (name, resource["Properties"]["MessageRetentionPeriod"])
+        for path in TEMPLATES for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"
+    ]
+    assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "UnsentQueue")]
+
+
+def test_every_role_has_the_permissions_boundary():
+    expected = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    roles = [(name, role["Properties"].get("PermissionsBoundary")) for path in TEMPLATES for name, role in transformed(path)["Resources"].items() if role["Type"] == "AWS::IAM::Role"]
+    assert roles == [(name, expected) for name in ("FunctionRole", "LogReaderRole", "SenderRole")]
+
+
+def test_every_queue_refuses_requests_without_tls():
+    for path in TEMPLATES:
+        resources = transformed(path)["Resources"].values()
+        queues = {name for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"}
+        policies = {policy["Properties"]["Queues"][0]["Ref"]: policy["Properties"] for policy in resources if policy["Type"] == "AWS::SQS::QueuePolicy"}
+        assert set(policies) == queues
+        for queue, policy in policies.items():
+            [deny] = [statement for statement in policy["PolicyDocument"]["Statement"] if statement.get("Effect") == "Deny"]
+            assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, queue
+            assert deny["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+
+
+def test_the_event_pattern_begins_with_the_prefix_that_the_function_may_read():
+    for path in TEMPLATES:
+        detail = transformed(path)["Resources"]["LogFileRule"]["Properties"]["EventPattern"]["detail"]
+        assert detail["object"]["key"] == [{"wildcard": {"Fn::Sub": "${LogKeyPrefix}${LogKeyPattern}"}}]
+
+
+def test_the_new_trail_s_bucket_has_a_bucket_key():
+    [rule] = transformed()["Resources"]["LogBucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["BucketKeyEnabled"] is True
 
 
 def test_no_arn_has_a_fixed_partition_and_no_action_has_a_wildcard():

@@ -50,6 +50,9 @@ def test_other_notifications_on_the_topic_do_not_invoke_the_function(deployed, t
     # Only the last of these names a log file of the bucket: CloudTrail's own notification of the same log file.
     publish = lambda message: sns.publish(TopicArn=watch.topic, Message=message if isinstance(message, str) else json.dumps(message))
     publish({"messageType": "ConfigurationItemChangeNotification", "configurationItem": {"resourceType": "AWS::S3::Bucket"}})
+    for kind in ("History", "Snapshot"):
+        config_key = f"AWSLogs/111122223333/Config/us-east-1/2026/3/2/Config{kind}/111122223333_Config_us-east-1_Config{kind}_20260302T165000Z_1.json.gz"
+        publish({"messageType": f"Configuration{kind}DeliveryCompleted", "recordVersion": "1.1", "s3Bucket": watch.bucket, "s3ObjectKey": config_key})
     publish("CloudTrail validation message.")
     publish({"s3Bucket": "another-bucket", "s3ObjectKey": [key]})
     publish({"s3Bucket": watch.bucket, "s3ObjectKey": [key]})

@@ -1,5 +1,6 @@
 //! Every envelope leads to its objects, and gets the reply that its sender understands.
 
+use billing_watch::cloudtrail::{KeyKind, OtherKind, classify_key};
 use billing_watch::envelope::{
     Delivery, DeliveryOutcome, Envelope, EnvelopeError, ErrorType, Failure, ObjectEventKind,
     ObjectRef,
@@ -103,6 +104,32 @@ fn a_cloudtrail_notification_may_name_several_keys() {
 }
 
 #[test]
+fn a_notification_of_aws_config_names_one_key_as_a_string() {
+    for (message_type, key) in [
+        (
+            "ConfigurationHistoryDeliveryCompleted",
+            "AWSLogs/111122223333/Config/us-east-2/2026/3/2/ConfigHistory/111122223333_Config_us-east-2_ConfigHistory_AWS::CloudTrail::Trail_20260302T195818Z_20260302T195818Z_1.json.gz",
+        ),
+        (
+            "ConfigurationSnapshotDeliveryCompleted",
+            "AWSLogs/111122223333/Config/us-east-2/2026/3/2/ConfigSnapshot/111122223333_Config_us-east-2_ConfigSnapshot_20260302T195818Z_Abcdefgh12345678.json.gz",
+        ),
+    ] {
+        let notification = json!({
+            "messageType": message_type, "recordVersion": "1.1", "s3Bucket": "b", "s3ObjectKey": key,
+        });
+        check(&notification, &[key]);
+        check(
+            &json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": notification.to_string()}}]}),
+            &[key],
+        );
+        // The pipeline skips such a key without a request to S3.
+        let other = KeyKind::Other(OtherKind::OtherService);
+        assert_eq!(classify_key(key, None), other);
+    }
+}
+
+#[test]
 fn object_versions_are_kept() {
     let mut payload = s3_event(&["k.json.gz"]);
     payload["Records"][0]["s3"]["object"]["versionId"] = json!("v1");
@@ -161,6 +188,10 @@ fn an_unknown_shape_is_an_error_that_describes_it() {
         (
             json!({"s3Bucket": "b", "s3ObjectKey": []}),
             "CloudTrail notification without a usable s3ObjectKey list",
+        ),
+        (
+            json!({"s3Bucket": "b", "s3ObjectKey": ""}),
+            "CloudTrail notification without a usable s3ObjectKey",
         ),
     ] {
         let error = Envelope::parse(&payload).unwrap_err();
