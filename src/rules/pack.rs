@@ -13,7 +13,7 @@ use rsigma_eval::{JsonEvent, evaluate_rule};
 use super::{
     Match, Rule, RuleFile, RuleProblem,
     check::{self, Document},
-    pairs::Pairs,
+    pairs::{self, Pairs},
 };
 use crate::cloudtrail::{Candidates, Record};
 
@@ -163,7 +163,7 @@ impl RulePack {
     /// and event name, separated by a tab.
     pub fn candidates_file(&self) -> String {
         let pairs = all_pairs(&self.compiled().rules);
-        let lines = pairs.into_iter().map(|(source, name)| {
+        let lines = pairs::one_by_one(&pairs).into_iter().map(|(source, name)| {
             let name = name.unwrap_or(ANY_NAME);
             format!("{source}\t{name}\n")
         });
@@ -260,6 +260,7 @@ impl Loader {
         };
         let is_bounded = compiled.rules.iter().all(|rule| rule.pairs.is_ok());
         let pairs = all_pairs(&compiled.rules);
+        let pairs = pairs::one_by_one(&pairs);
         let inner = Inner {
             sources: pairs
                 .iter()
@@ -286,31 +287,14 @@ fn highest_first(rules: BTreeMap<String, CompiledRule>) -> Vec<CompiledRule> {
     rules
 }
 
-/// The pairs of all rules whose text tells them. A source with any name stands alone.
-fn all_pairs(rules: &[CompiledRule]) -> BTreeSet<(&str, Option<&str>)> {
-    let mut all: BTreeMap<&str, Option<BTreeSet<&str>>> = BTreeMap::new();
-    for (source, names) in rules
-        .iter()
-        .filter_map(|rule| rule.pairs.as_ref().ok())
-        .flatten()
-    {
-        let known = all.entry(source).or_insert_with(|| Some(BTreeSet::new()));
-        match (names, known) {
-            (None, known) => *known = None,
-            (Some(names), Some(known)) => known.extend(names.iter().map(String::as_str)),
-            (Some(_), None) => {}
-        }
+/// The pairs of all rules whose text tells them.
+fn all_pairs(rules: &[CompiledRule]) -> Pairs {
+    let mut all = Pairs::new();
+    let told = rules.iter().filter_map(|rule| rule.pairs.as_ref().ok());
+    for (source, names) in told.flatten() {
+        pairs::insert(&mut all, source, names.as_ref());
     }
-    let mut pairs = BTreeSet::new();
-    for (source, names) in all {
-        match names {
-            None => {
-                pairs.insert((source, None));
-            }
-            Some(names) => pairs.extend(names.into_iter().map(|name| (source, Some(name)))),
-        }
-    }
-    pairs
+    all
 }
 
 fn compile_bundled(bundled: &[RuleFile]) -> Result<BTreeMap<String, CompiledRule>, RuleProblem> {

@@ -31,19 +31,38 @@ pub(super) fn rule_pairs(detections: &Detections) -> Result<Pairs, String> {
     let mut pairs = Pairs::new();
     for alternative in alternatives {
         for source in alternative.sources? {
-            match (&alternative.names, pairs.get_mut(&source)) {
-                (None, _) => {
-                    pairs.insert(source, None);
-                }
-                (Some(names), None) => {
-                    pairs.insert(source, Some(names.clone()));
-                }
-                (Some(names), Some(Some(known))) => known.extend(names.iter().cloned()),
-                (Some(_), Some(None)) => {}
-            }
+            insert(&mut pairs, &source, alternative.names.as_ref());
         }
     }
     Ok(pairs)
+}
+
+/// Adds the pairs of one source. With any name, its other names add nothing.
+pub(super) fn insert(pairs: &mut Pairs, source: &str, names: Option<&Texts>) {
+    let known = pairs
+        .entry(source.to_owned())
+        .or_insert_with(|| Some(Texts::new()));
+    match (names, known) {
+        (None, known) => *known = None,
+        (Some(names), Some(known)) => known.extend(names.iter().cloned()),
+        (Some(_), None) => {}
+    }
+}
+
+/// Returns each source with each of its names, in order.
+pub(super) fn one_by_one(pairs: &Pairs) -> Vec<(&str, Option<&str>)> {
+    let mut all = Vec::new();
+    for (source, names) in pairs {
+        match names {
+            None => all.push((source.as_str(), None)),
+            Some(names) => all.extend(
+                names
+                    .iter()
+                    .map(|name| (source.as_str(), Some(name.as_str()))),
+            ),
+        }
+    }
+    all
 }
 
 fn of_condition(condition: &ConditionExpr, detections: &Detections) -> Vec<Alternative> {
