@@ -1,22 +1,19 @@
 //! The HTTP client of every request to AWS: one pool of connections for all services.
 //!
 //! AWS's endpoints have certificates that Amazon Trust Services has signed. Its five root
-//! certificates are compiled in. Loading the system's root certificates, of which there are over a hundred, takes
-//! six times as many instructions as everything else in the first invocation.
+//! certificates are part of the function. The system has over a hundred. Loading them takes six
+//! times as many instructions as everything else in the first invocation.
 //!
-//! Amazon advises against trusting only its present root certificates. If none of the five leads to an endpoint's
-//! certificate, the client therefore loads the system's trust store, too. This happens behind a proxy
-//! that inspects TLS, for example, or if AWS changes its roots.
+//! Amazon advises against trusting only its present root certificates. If an endpoint's certificate
+//! was issued under none of them, the client also loads the system's. A proxy that inspects TLS can
+//! cause this, or a change of AWS's root certificates.
 //!
 //! Source: <https://www.amazontrust.com/repository/>.
 
 use std::{
     error::Error,
     io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use aws_smithy_http_client::{
@@ -38,64 +35,50 @@ use super::CONNECT_TIME;
 /// The root certificates of Amazon Trust Services, each with its fingerprint in a comment.
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
-/// Returns a client whose clones share connections. It loads its certificates when it sends its
-/// first request.
+/// Returns a client whose clones share connections.
 pub(super) fn client() -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(TrustingConnector::default());
+    let connector = SharedHttpConnector::new(TrustingConnector(Arc::new(Connectors {
+        amazon: connector(false),
+        system: OnceLock::new(),
+    })));
     http_client_fn(move |_, _| connector.clone())
 }
 
 /// Trusts Amazon's root certificates, and the system's as well once a request has needed them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 struct TrustingConnector(Arc<Connectors>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Connectors {
-    amazon: OnceLock<SharedHttpConnector>,
+    amazon: SharedHttpConnector,
+    /// Made when a request needs it, and used for all requests from then on.
     system: OnceLock<SharedHttpConnector>,
-    needs_system: AtomicBool,
 }
 
 impl Connectors {
-    fn amazon(&self) -> &SharedHttpConnector {
-        self.amazon.get_or_init(|| {
-            connector(
-                TrustStore::empty()
-                    .with_native_roots(false)
-                    .with_pem_certificate(AMAZON_ROOTS),
-            )
-        })
-    }
-
     fn system(&self) -> &SharedHttpConnector {
         self.system.get_or_init(|| {
-            connector(
-                TrustStore::empty()
-                    .with_native_roots(true)
-                    .with_pem_certificate(AMAZON_ROOTS),
-            )
+            tracing::info!(
+                "the endpoint's certificate was not issued under Amazon's root certificates: the \
+                 system's are trusted as well from now on"
+            );
+            connector(true)
         })
     }
 }
 
 impl HttpConnector for TrustingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if self.0.needs_system.load(Ordering::Relaxed) {
-            return self.0.system().call(request);
+        if let Some(system) = self.0.system.get() {
+            return system.call(request);
         }
         let again = request.try_clone();
-        let answer = self.0.amazon().call(request);
+        let answer = self.0.amazon.call(request);
         let connectors = Arc::clone(&self.0);
         HttpConnectorFuture::new(async move {
             match (answer.await, again) {
                 // The TLS handshake failed, so nothing of the request was sent. It can be sent again.
                 (Err(error), Some(again)) if issuer_is_unknown(&error) => {
-                    if !connectors.needs_system.swap(true, Ordering::Relaxed) {
-                        tracing::info!(
-                            "the endpoint's certificate was not issued under Amazon's root certificates: \
-                             the system's are trusted as well from now on"
-                        );
-                    }
                     connectors.system().call(again).await
                 }
                 (answer, _) => answer,
@@ -104,7 +87,11 @@ impl HttpConnector for TrustingConnector {
     }
 }
 
-fn connector(trusted: TrustStore) -> SharedHttpConnector {
+/// Returns a connector that trusts Amazon's root certificates, and the system's if asked to.
+fn connector(trusts_system: bool) -> SharedHttpConnector {
+    let trusted = TrustStore::empty()
+        .with_native_roots(trusts_system)
+        .with_pem_certificate(AMAZON_ROOTS);
     let tls = TlsContext::builder().with_trust_store(trusted).build();
     let mut builder = ConnectorBuilder::default()
         .connector_settings(
