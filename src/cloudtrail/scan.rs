@@ -141,23 +141,28 @@ enum Reader {
 impl Scan {
     /// A scan for `candidates`: probe first, unless every record is one.
     pub fn new(candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
-        let mut scan = Self::without_probe(candidates, limits);
-        if *scan.candidates != Candidates::All {
-            scan.reader = Reader::Probe {
-                probe: Probe::default(),
-                kept: Vec::new(),
-                kept_bytes: 0,
-                filled: 0,
-                keep: 0,
-            };
+        if *candidates == Candidates::All {
+            return Self::without_probe(candidates, limits);
         }
-        scan
+        let reader = Reader::Probe {
+            probe: Probe::default(),
+            kept: Vec::new(),
+            kept_bytes: 0,
+            filled: 0,
+            keep: 0,
+        };
+        Self::with(reader, candidates, limits)
     }
 
     /// A scan by the splitter alone, which must give the same records.
     pub fn without_probe(candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
+        let reader = Reader::splitter(&candidates, &limits, 0);
+        Self::with(reader, candidates, limits)
+    }
+
+    fn with(reader: Reader, candidates: Arc<Candidates>, limits: ScanLimits) -> Self {
         Self {
-            reader: Reader::splitter(&candidates, &limits, 0),
+            reader,
             inflate: Inflate::new(limits.expanded_bytes),
             buffer: Vec::new(),
             input: VecDeque::new(),
