@@ -1,7 +1,6 @@
-"""A minimal Lambda Runtime API that starts the function and sends it events, for measurements and tests."""
+"""A minimal Lambda Runtime API that starts the function and sends it events, for tests."""
 
 import json
-import os
 import queue
 import subprocess
 import threading
@@ -18,7 +17,6 @@ class Lambda:
     def __init__(self, binary, variables, timeout=600, log=subprocess.DEVNULL):
         self.events = queue.Queue()
         self.replies = queue.Queue()
-        self.asked = threading.Event()
         peer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,9 +26,6 @@ class Lambda:
                 pass
 
             def do_GET(self):
-                if not peer.asked.is_set():
-                    peer.first_request = time.monotonic()
-                    peer.asked.set()
                 event = peer.events.get()
                 if event is None:
                     self.close_connection = True
@@ -67,31 +62,12 @@ class Lambda:
             "AWS_SECRET_ACCESS_KEY": "test",
             **variables,
         }
-        self.started = time.monotonic()
         self.process = subprocess.Popen([binary], env=environment, stdout=log)
-
-    def start_seconds(self):
-        """Returns the seconds from exec to the first request for an event."""
-        if not self.asked.wait(30):
-            raise SystemExit("the function requested no event within 30 seconds")
-        return self.first_request - self.started
 
     def invoke(self, event, timeout=600):
         """Sends an event; returns `("response", report)` or `("error", error)`."""
         self.events.put(event)
         return self.replies.get(timeout=timeout)
-
-    def cpu_seconds(self):
-        """Returns the user and system time so far."""
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def peak_bytes(self):
-        """Returns the highest resident size so far."""
-        for line in open(f"/proc/{self.process.pid}/status"):
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise SystemExit("/proc/PID/status has no VmHWM")
 
     def stop(self):
         self.process.kill()
