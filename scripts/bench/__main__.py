@@ -33,6 +33,8 @@ def main():
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}")
+    if arguments.function and not arguments.function.is_file():
+        parser.error(f"--function {arguments.function}: no such file")
     if arguments.function:
         paths.FUNCTION = arguments.function.resolve()
     files.make_files()

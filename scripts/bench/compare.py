@@ -43,8 +43,10 @@ def main():
 
 def committed(commit):
     """Returns the files of a commit."""
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode != 0:
+        sys.exit(f"BASE={commit}: {archive.stderr.decode().strip()}; name a commit of this repository")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
 
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use billing_watch::envelope::ErrorType;
 
 use crate::{
-    deadline::{NEVER, SlowStores, close, closure},
+    deadline::{Handled, NEVER, SlowStores, close, closure},
     support::{log_file, log_key, noise},
 };
 
@@ -18,28 +18,27 @@ fn large_file(time: Duration) -> [(Duration, Vec<u8>); 2] {
     [(Duration::ZERO, first), (time, last)]
 }
 
-#[test]
-fn fifty_small_files_are_read_at_the_same_time() {
+/// Handles `count` files of one envelope, without a deadline.
+fn handle_all(count: usize, file: impl Fn(usize) -> Vec<(Duration, Vec<u8>)>) -> Handled {
     let mut stores = SlowStores::default();
-    for number in 0..101 {
-        let file = log_file(&[noise(number)]);
-        let key = log_key(&format!("F{number:03}"));
-        stores = stores.with(&key, &[(Duration::from_secs(1), file)]);
+    for number in 0..count {
+        stores = stores.with(&log_key(&format!("F{number:03}")), &file(number));
     }
     let handled = stores.handle(None);
-    assert_eq!(handled.report.scanned, 101);
+    assert_eq!(handled.report.scanned, count as u64);
+    handled
+}
+
+#[test]
+fn fifty_small_files_are_read_at_the_same_time() {
+    let small = |number| vec![(Duration::from_secs(1), log_file(&[noise(number)]))];
+    let handled = handle_all(101, small);
     assert!(close(handled.seconds, 3.0), "{}", handled.seconds);
 }
 
 #[test]
 fn two_large_files_are_read_at_the_same_time() {
-    let mut stores = SlowStores::default();
-    for number in 0..5 {
-        let file = large_file(Duration::from_secs(1));
-        stores = stores.with(&log_key(&format!("F{number}")), &file);
-    }
-    let handled = stores.handle(None);
-    assert_eq!(handled.report.scanned, 5);
+    let handled = handle_all(5, |_| large_file(Duration::from_secs(1)).to_vec());
     assert!(close(handled.seconds, 3.0), "{}", handled.seconds);
 }
 
