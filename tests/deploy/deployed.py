@@ -35,6 +35,8 @@ class Deployed:
         parameters = {
             "Trigger": trigger, "LogBucketName": self.bucket, "SelfTestSchedule": "rate(7 days)",
             "AlertEmail": "alerts@example.com", "AlarmEmail": "alarms@example.com",
+            # LocalStack gives a message the visibility timeout that the queue had when the wait for the batch began.
+            "BatchingWindowSeconds": 0,
         }
         if trigger == "new-organization-trail":
             parameters |= {"OrganizationId": ORGANIZATION, "ManagementAccountId": MANAGEMENT_ACCOUNT}
@@ -44,6 +46,9 @@ class Deployed:
             self.topic = notifying_topic(localstack, self.bucket)
             parameters["NotificationTopicArn"] = self.topic
         self.stack = Stack(localstack, f"watch-{trigger}", parameters)
+        if url := self.stack.resources.get("DeliveryQueue"):
+            # Makes a failed message visible again after a second, and not after eleven minutes.
+            self.stack.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
         if "NotificationTarget" in self.stack.outputs:
             assert connect(localstack, self.bucket, "--stack", self.stack.name).endswith(": connected\n")
         self.alerts = self.stack.subscribe_queue(self.stack.outputs["AlertTopicArn"])

@@ -21,11 +21,8 @@ def test_a_log_file_becomes_an_alert_and_failed_events_can_be_redriven(deployed,
     watch.put("Abcdefgh12345678", closure("event-1"))
     until("the duplicate", lambda: watch.metrics("Duplicate") == 1)
 
-    # Without the alert topic, the event fails, is retried, and moves to the failure queue. (A visibility timeout of 0 makes
-    # a failed message visible again at once, and not after eleven minutes.)
+    # Without the alert topic, the event fails, is retried, and moves to the failure queue.
     restore_topic = watch.delete_alert_topic()
-    if url := stack.resources.get("DeliveryQueue"):
-        stack.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "0"})
     watch.put("Bcdefghi23456789", closure("event-2"))
     until("the failure queue", lambda: stack.waiting(watch.failed) == 1)
     assert watch.metrics("FailedFindings") >= 3 and stack.receive(watch.alerts) == []
