@@ -60,14 +60,36 @@ def test_control_tower_s_topic_notifies_and_a_role_reads_the_log_files(localstac
         assert allows(policy, action, resource, LOG_ACCOUNT) == allowed, (action, resource)
     assert not allows(policy, "kms:Decrypt", LOG_KEY_ARN, LOG_ACCOUNT, via="")
 
-    key = "o-exampleorg1/" + LOG_KEY % "Abcdefgh12345678"
-    localstack.client("s3", LOG_ACCOUNT).put_object(Bucket="control-tower-logs", Key=key, Body=log_file(closure("event-1")))
+    # CloudTrail and AWS Config share the topic. Only CloudTrail's log files are read.
+    keys = ["o-exampleorg1/" + LOG_KEY % f"Abcdefgh1234567{number}" for number in range(3)]
+    config = lambda kind: f"o-exampleorg1/AWSLogs/o-exampleorg1/111122223333/Config/us-east-1/2026/3/2/Config{kind}/" \
+        f"111122223333_Config_us-east-1_Config{kind}_20260302T165000Z_1.json.gz"
+    delivered = lambda kind: {"messageType": f"Configuration{kind}DeliveryCompleted", "s3Bucket": "control-tower-logs", "s3ObjectKey": config(kind)}
     before = len(localstack.call_log.read_text().splitlines())
-    localstack.client("sns").publish(TopicArn=topic, Message=json.dumps({"s3Bucket": "control-tower-logs", "s3ObjectKey": [key]}))
-    [alert] = until("an alert", lambda: watch.receive(alerts))
-    assert f"s3://control-tower-logs/{key}" in alert["Message"]
+    for message in [
+        delivered("Snapshot"),
+        {"messageType": "ConfigurationItemChangeNotification", "configurationItem": {"resourceType": "AWS::S3::Bucket"}},
+        {"s3Bucket": "control-tower-logs", "s3ObjectKey": keys[:1]},
+        delivered("History"),
+        {"messageType": "ComplianceChangeNotification", "awsAccountId": "111122223333"},
+        {"s3Bucket": "control-tower-logs", "s3ObjectKey": keys[1:]},
+        delivered("Snapshot"),
+    ]:
+        for key in message["s3ObjectKey"] if isinstance(message.get("s3ObjectKey"), list) else []:
+            localstack.client("s3", LOG_ACCOUNT).put_object(Bucket="control-tower-logs", Key=key, Body=log_file(closure(key[-24:])))
+        localstack.client("sns").publish(TopicArn=topic, Message=json.dumps(message))
+    received = []
+    until("an alert on each log file", lambda: received.extend(watch.receive(alerts)) or len(received) == 3)
+    assert {key for key in keys for alert in received if f"s3://control-tower-logs/{key}" in alert["Message"]} == set(keys)
+    queue = watch.resources["DeliveryQueue"]
+    until("the empty queue", lambda: watch.waiting(queue) == 0)
     calls = [json.loads(line) for line in localstack.call_log.read_text().splitlines()[before:]]
-    assert [call["parameters"]["RoleArn"] for call in calls if call["operation"] == "AssumeRole"] == [READER]
+    read = [call["parameters"]["Key"] for call in calls if call["operation"] == "GetObject" and call["parameters"]["Bucket"] == "control-tower-logs"]
+    assert sorted(read) == keys
+    assert {call["parameters"]["RoleArn"] for call in calls if call["operation"] == "AssumeRole"} == {READER}
+    total = lambda name: sum(line[name] for line in localstack.metric_lines("control-tower"))
+    assert [total(name) for name in ("Scanned", "Skipped", "Failed", "EnvelopeProblems")] == [3, 0, 0, 0]
+    assert watch.waiting(watch.outputs["FailedQueueUrl"]) == 0
 
 
 def test_eventbridge_forwards_events_from_the_other_account(localstack):
