@@ -81,7 +81,14 @@ def needs_of_aws(stack):
 
 
 @pytest.fixture(scope="module")
-def everything(localstack):
+def boundary(localstack):
+    """The ARN of a policy that allows everything."""
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    return localstack.client("iam").create_policy(PolicyName="boundary", PolicyDocument=json.dumps(everything))["Policy"]["Arn"]
+
+
+@pytest.fixture(scope="module")
+def everything(localstack, boundary):
     """A stack that uses every optional permission, and the permissions that its function needed for invocations of every kind."""
     s3 = localstack.client("s3")
     for bucket in ("logs-permissions", "rules-permissions"):
@@ -92,7 +99,7 @@ def everything(localstack):
     s3.put_object(Bucket="rules-permissions", Key="pack/own.yml", Body=rule)
     stack = Stack(localstack, "watch-permissions", {
         "Trigger": "bucket-queue", "LogBucketName": "logs-permissions", "LogKeyArn": LOG_KEY_ARN, "RulesUri": "s3://rules-permissions/pack/",
-        "RulesKeyArn": RULES_KEY_ARN,
+        "RulesKeyArn": RULES_KEY_ARN, "PermissionsBoundaryArn": boundary,
     })
     stack.subscribe_queue(stack.outputs["AlertTopicArn"])
     before = len(localstack.call_log.read_text().splitlines())
@@ -131,6 +138,12 @@ def test_the_role_allows_nothing_that_is_not_needed(everything):
                 assert resource.startswith("arn:aws:"), resource
                 alone = {"Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]}
                 assert any(allows(alone, *need) for need in needed), f"nothing needs {action} on {resource}"
+
+
+def test_the_deployed_role_has_the_permissions_boundary(localstack, everything, boundary):
+    stack, _ = everything
+    role = localstack.client("iam").get_role(RoleName=stack.outputs["FunctionRoleArn"].rsplit("/", 1)[1])["Role"]
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
 
 
 @pytest.mark.parametrize("key", [LOG_KEY_ARN, RULES_KEY_ARN])
