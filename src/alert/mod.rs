@@ -130,6 +130,7 @@ pub(crate) fn order(first: &Finding, second: &Finding) -> std::cmp::Ordering {
         let text = |name| finding.record.text(name).map(str::to_owned);
         (
             Reverse(finding.level()),
+            finding.record.outcome() != Outcome::Succeeded,
             text("eventTime"),
             text("eventName"),
             text("eventID"),

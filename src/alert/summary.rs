@@ -30,7 +30,7 @@ pub struct Summary {
     pub actor: Option<String>,
     /// Whether the action took effect.
     pub outcome: String,
-    /// Highest level of the rules.
+    /// The level that the alert shows.
     pub level: String,
     /// Ids of the rules, the highest level first.
     pub rules: Vec<String>,

@@ -149,6 +149,13 @@ fn facts(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
         &format!("{} ({})", event_name(record), field("eventSource")),
     );
     body.field("Outcome", &outcome(record, context));
+    let (shown, of_rule) = (findings[0].level(), findings[0].rule().level);
+    if shown != of_rule {
+        body.field(
+            "Level",
+            &format!("{shown}, one below the rule's level ({of_rule}), because the attempt failed"),
+        );
+    }
     body.field("Account", &accounts(record, context));
     body.field("Who", &who(&actor));
     if let Some(arn) = actor.arn {

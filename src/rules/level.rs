@@ -27,6 +27,17 @@ impl Level {
         Self::Critical,
     ];
 
+    /// Returns the level below, or the lowest level itself.
+    #[must_use]
+    pub fn lowered(self) -> Self {
+        match self {
+            Self::Critical => Self::High,
+            Self::High => Self::Medium,
+            Self::Medium => Self::Low,
+            Self::Low | Self::Informational => Self::Informational,
+        }
+    }
+
     /// Sigma's word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ mod pairs;
 
 use std::sync::Arc;
 
-use crate::cloudtrail::Record;
+use crate::cloudtrail::{Outcome, Record};
 
 pub use self::{
     level::Level,
@@ -93,8 +93,12 @@ impl Finding {
         &self.rules[0]
     }
 
-    /// The highest level of its rules.
+    /// Returns the level that the alert shows: the highest level of the rules, and one less if the
+    /// action failed. Whether the finding alerts is decided by the rules' own levels.
     pub fn level(&self) -> Level {
-        self.rule().level
+        match self.record.outcome() {
+            Outcome::Succeeded => self.rule().level,
+            Outcome::Failed { .. } => self.rule().level.lowered(),
+        }
     }
 }

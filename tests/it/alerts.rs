@@ -2,7 +2,7 @@
 
 use billing_watch::{
     alert::{AttributeValue, Message},
-    rules::RuleFile,
+    rules::{Level, RuleFile},
 };
 use serde_json::{Value, json};
 
@@ -104,13 +104,14 @@ fn the_alert_on_a_failed_attempt_withholds_personal_values() {
             },
         }),
     ));
-    insta::assert_snapshot!(alert.subject, @"[MEDIUM] failed SetContactAddress in 111122223333 by role Finance");
+    insta::assert_snapshot!(alert.subject, @"[LOW] failed SetContactAddress in 111122223333 by role Finance");
     insta::assert_snapshot!(alert.text, @r#"
     Role Finance tried SetContactAddress on account 111122223333, and it failed. It would have meant:
     Contact details changed.
 
     Event:    SetContactAddress (billingconsole.amazonaws.com)
     Outcome:  failed, AccessDenied
+    Level:    low, one below the rule's level (medium), because the attempt failed
     Account:  111122223333
     Who:      role Finance, session alice, of account 111122223333, access key ASIAEXAMPLEFINANCE00, with MFA
     ARN:      arn:aws:sts::111122223333:assumed-role/Finance/alice
@@ -190,8 +191,8 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     ALL 3 FINDINGS
     1. 2026-03-02 16:44:04 UTC  CRITICAL  CloseAccount succeeded  bbbb
-    2. 2026-03-02 16:44:04 UTC  HIGH  SetPayInformation failed (AccessDenied)  cccc
-    3. 2026-03-02 16:44:04 UTC  MEDIUM  SetContactAddress succeeded  aaaa
+    2. 2026-03-02 16:44:04 UTC  MEDIUM  SetContactAddress succeeded  aaaa
+    3. 2026-03-02 16:44:04 UTC  MEDIUM  SetPayInformation failed (AccessDenied)  cccc
 
     WHY IT MATTERS: AWS account closed
     Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
@@ -214,6 +215,21 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     - Planned decommissioning of an account
     - Sandbox accounts that are recycled by account vending automation
 
+    WHY IT MATTERS: Contact details changed
+    AWS verifies ownership against these details and sends notices about billing, operations and
+    security to them. A takeover usually begins or ends with them.
+
+    WHAT TO DO NOW: Contact details changed
+    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
+       under which change. For root, ask whoever holds the account's root credentials.
+    2. Compare address, phone number and alternate contacts with your inventory.
+    3. If nobody expected it: restore them, then check the root user email address and MFA.
+    4. Look for other events of this actor in the same hour.
+
+    KNOWN BENIGN CAUSES: Contact details changed
+    - Office move or new phone number
+    - Roll-out of shared contacts to all accounts of the organization
+
     WHY IT MATTERS: Payment method added, changed or removed
     A stolen card added to an account, or the valid one removed, ends in fraud charges, suspension, or
     both. Attackers also test cards this way.
@@ -230,30 +246,15 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     - The sign-up of every new account writes Instruments_Create
     - Finance replacing an expiring card or bank account
 
-    WHY IT MATTERS: Contact details changed
-    AWS verifies ownership against these details and sends notices about billing, operations and
-    security to them. A takeover usually begins or ends with them.
-
-    WHAT TO DO NOW: Contact details changed
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
-    2. Compare address, phone number and alternate contacts with your inventory.
-    3. If nobody expected it: restore them, then check the root user email address and MFA.
-    4. Look for other events of this actor in the same hour.
-
-    KNOWN BENIGN CAUSES: Contact details changed
-    - Office move or new phone number
-    - Roll-out of shared contacts to all accounts of the organization
-
     EVIDENCE
     Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
-    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID | IN("bbbb", "cccc", "aaaa"))'
+    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID | IN("bbbb", "aaaa", "cccc"))'
     Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/bbbb (sign in to account 111122223333 first; works for 90 days)
 
     RULES
     AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
-    Payment method added, changed or removed (high, f5cf39b0-d551-5615-bf83-f0935a9ad9d0, rules/payment-method-changed.yml)
     Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f, rules/contacts-changed.yml)
+    Payment method added, changed or removed (high, f5cf39b0-d551-5615-bf83-f0935a9ad9d0, rules/payment-method-changed.yml)
     "#);
     insta::assert_snapshot!(attributes(&alerts[0]), @r#"{"account":"111122223333","actor_type":"Root","event_name":["CloseAccount","SetContactAddress","SetPayInformation"],"event_source":["billingconsole.amazonaws.com"],"level":"critical","outcome":"succeeded","region":"us-east-1","rule":["bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f","d32db5c1-5db7-5dd6-9281-d35b9f12acf5","f5cf39b0-d551-5615-bf83-f0935a9ad9d0"]}"#);
 }
@@ -363,11 +364,68 @@ fn a_failed_service_event_counts_as_failed() {
         json!({"serviceEventDetails": {"status": {"state": "FAILED"}}}),
     ));
     assert!(
-        alert.subject.starts_with("[CRITICAL] failed CloseAccount"),
+        alert.subject.starts_with("[HIGH] failed CloseAccount"),
         "{}",
         alert.subject
     );
     assert_eq!(attributes(&alert)["outcome"], "failed");
+}
+
+#[test]
+fn a_failed_attempt_is_shown_one_level_lower_and_alerts_by_the_rule_s_level() {
+    for (event, minimum, subject) in [
+        (
+            "CloseAccount",
+            Level::Critical,
+            "[HIGH] failed CloseAccount in",
+        ),
+        (
+            "SetPayInformation",
+            Level::High,
+            "[MEDIUM] failed SetPayInformation in",
+        ),
+        (
+            "SetContactAddress",
+            Level::Medium,
+            "[LOW] failed SetContactAddress in",
+        ),
+        (
+            "RedeemPromoCode",
+            Level::Low,
+            "[INFORMATIONAL] failed RedeemPromoCode in",
+        ),
+        (
+            "GetAddresses",
+            Level::Informational,
+            "[INFORMATIONAL] failed GetAddresses in",
+        ),
+    ] {
+        let key = log_key("Abcdefgh12345678");
+        let denied = record_with(event, "e", json!({"errorCode": "AccessDenied"}));
+        let mut harness = Harness::new().with_object(&key, gzip_log(&[denied]));
+        harness.settings.minimum_level = minimum;
+        let run = harness.run(&[&key]);
+        let [alert] = &run.alerts[..] else {
+            panic!("{event}: {} alerts", run.alerts.len());
+        };
+        assert!(alert.subject.starts_with(subject), "{}", alert.subject);
+        let shown = subject.trim_start_matches('[').split(']').next();
+        assert_eq!(
+            shown,
+            attributes(alert)["level"]
+                .as_str()
+                .map(str::to_uppercase)
+                .as_deref()
+        );
+        // The report counts findings by the levels of their rules.
+        assert_eq!(
+            run.report
+                .counters()
+                .find(|(name, _)| name.to_lowercase() == format!("findings{minimum}"))
+                .map(|(_, count)| count),
+            Some(1)
+        );
+    }
 }
 
 #[test]
