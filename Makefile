@@ -82,6 +82,8 @@ docs: ## Generate docs/rules.md from rules/
 	mv docs/rules.md.new docs/rules.md
 	cargo run --quiet --locked --example rules-reference candidates > rules/candidates.tsv.new
 	mv rules/candidates.tsv.new rules/candidates.tsv
+	cargo run --quiet --locked --example rules-reference digest > rules/digest.txt.new
+	mv rules/digest.txt.new rules/digest.txt
 
 bench: .venv-bench/.made ## Measure what docs/performance.md shows, and write its tables; ONLY=scan,folder,delivery,batches,ledger,memory
 	cargo build --locked --release --bin billing-watch-function

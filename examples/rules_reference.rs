@@ -1,5 +1,5 @@
-//! Prints docs/rules.md from the bundled pack, or rules/candidates.tsv with the argument
-//! `candidates`. `make docs` writes both.
+//! Prints docs/rules.md from the bundled pack; with the argument `candidates` rules/candidates.tsv,
+//! and with `digest` rules/digest.txt. `make docs` writes them.
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
@@ -19,6 +19,7 @@ const COLUMNS: usize = 100;
 fn main() -> std::io::Result<()> {
     let text = match std::env::args().nth(1).as_deref() {
         Some("candidates") => candidates(),
+        Some("digest") => digest(),
         _ => reference(),
     };
     std::io::stdout().write_all(text.as_bytes())
@@ -27,6 +28,13 @@ fn main() -> std::io::Result<()> {
 fn candidates() -> String {
     match RulePack::load(&[]) {
         Ok(loaded) => loaded.pack.candidates_file(),
+        Err(problem) => problem.to_string(),
+    }
+}
+
+fn digest() -> String {
+    match RulePack::load(&[]) {
+        Ok(loaded) => format!("{}\n", loaded.pack.identity(Timestamp::UNIX_EPOCH).digest),
         Err(problem) => problem.to_string(),
     }
 }

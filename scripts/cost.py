@@ -18,17 +18,19 @@ METRIC_MONTH = 0.30
 ALARM_MONTH = 0.10
 DASHBOARD_MONTH = 3.00
 KEY_MONTH = 1.00
+KMS_REQUEST = 3.00 / 1e6
 
 # Measurements, from docs/performance.md and tests/deploy.
 MEMORY_GB = 0.25
 INVOCATION_CPU_SECONDS = 0.0003  # on a whole core, without its log files
 FILE_CPU_SECONDS = 0.0001  # for each small log file
 VCPU = 256 / 1769  # the share of a core that Lambda gives to 256 MB
-METRICS = 25
+METRICS = 27
 LINE_BYTES = 1452 + 350  # the metrics line; plus Lambda's own three lines, and the 26 bytes that CloudWatch adds to each of the four
 
 # Assumptions.
 FILES_PER_ACCOUNT = 9_000  # a month: one log file every five minutes, in one Region
+REGIONS = (1, 17)  # the Regions in which each account has that many
 S3_ANSWER_SECONDS = 0.15  # AWS says "roughly 100-200 milliseconds" for small objects
 CONCURRENT_OBJECTS = 50  # in one invocation: the constant of the same name in src/pipeline/
 IDLE_REQUESTS = 648_000  # a month: 5 pollers, each with a request every 20 s
@@ -36,13 +38,14 @@ WINDOW_SECONDS, BATCH = 5, 10  # the template's defaults
 BUSY_SHARE_US_EAST_1 = 0.25  # the share of an organization's log files that comes from us-east-1
 
 SECONDS_A_MONTH = 30 * 86400
-ALARMS = {"": 15, "queue": 1, "eventbridge": 1, "topic": 1}
+# An alarm on an expression costs as much as one for each metric in it. `rules-changed` has four.
+ALARM_METRICS = {"": 19, "queue": 1, "eventbridge": 1, "topic": 1}
 TRIGGERS = ["new-trail, new-organization-trail, bucket", "bucket-queue", "eventbridge", "eventbridge-queue", "topic", "topic-queue"]
 
 
 def fixed(trigger):
     """Returns the dollars a month that do not depend on the number of log files."""
-    alarms = ALARMS[""] + sum(count for word, count in ALARMS.items() if word and word in trigger)
+    alarms = ALARM_METRICS[""] + sum(count for word, count in ALARM_METRICS.items() if word and word in trigger)
     polling = IDLE_REQUESTS * SQS_REQUEST if "queue" in trigger else 0
     return METRICS * METRIC_MONTH + alarms * ALARM_MONTH + DASHBOARD_MONTH + 2 * KEY_MONTH + polling
 
@@ -83,8 +86,9 @@ def row(trigger, volumes):
 
 
 def tables():
-    volumes = [FILES_PER_ACCOUNT * accounts for accounts in (1, 100, 1000)]
-    lines = ["| `Trigger` | fixed part | 1 account | 100 accounts | 1,000 accounts |", "| --- | --- | --- | --- | --- |"]
+    volumes = [FILES_PER_ACCOUNT * accounts * regions for accounts in (1, 100, 1000) for regions in REGIONS]
+    columns = [f"{accounts}, {regions}" for accounts in ("1 account", "100 accounts", "1,000 accounts") for regions in ("1 Region", f"{REGIONS[1]} Regions")]
+    lines = [f"| `Trigger` | fixed part | {' | '.join(columns)} |", "| --- " * (len(columns) + 2) + "|"]
     lines += [row(trigger, volumes) for trigger in TRIGGERS]
     million = 1_000_000
     lines += ["", "| part, for a million log files | one log file an invocation | 10 an invocation | 100 an invocation |", "| --- | --- | --- | --- |"]
@@ -97,7 +101,8 @@ def tables():
     }
     parts["total"] = lambda batch, parts=tuple(parts.values()): sum(part(batch) for part in parts)
     lines += [f"| {name} | " + " | ".join(dollars(part(batch)) for batch in (1, 10, 100)) + " |" for name, part in parts.items()]
-    files = volumes[2]
+    lines += ["| " + " | ".join(["KMS, if log files have a customer managed key and no Bucket Key", *[dollars(million * KMS_REQUEST)] * 3]) + " |"]
+    files = FILES_PER_ACCOUNT * 1000
     lean = {
         "`bucket`, default parameters": variable("bucket", files),
         "`eventbridge-queue`, default parameters": variable("eventbridge-queue", files),

@@ -25,7 +25,6 @@ IDLE_SECONDS = 240  # Lambda keeps an unused environment for this long, so that 
 NOTIFICATION_SECONDS = 1.0  # from the created object to its notification; AWS: "typically in seconds", at times a minute or longer
 ALERT_SECONDS = 0.1  # from a scanned file to its accepted alert: a claim in the ledger, and a publication
 BURST_SECONDS = 30  # within which the trails of all accounts write their files, if they are synchronised
-KMS_REQUEST = 3.00 / 1e6  # dollars, as in docs/cost.md
 
 # AWS's quotas and rates that the simulation needs; the table of quotas has their sources.
 CONCURRENCY = 1000
@@ -197,7 +196,7 @@ def plan_table():
         delays = [seconds(queueing.percentile(figures(accounts, regions, setting, synchronised)[0], 0.99)) for synchronised in (False, True)]
         failing = in_flight_if_all_fail(accounts, regions)
         ask = f"SQS: {math.ceil(failing / 50_000) * 50_000:,} messages in flight" if setting and failing > IN_FLIGHT else "nothing"
-        kms = dollars(monthly_files(accounts, regions) * KMS_REQUEST)
+        kms = dollars(monthly_files(accounts, regions) * cost.KMS_REQUEST)
         rows.append((size_name(accounts, regions), NAMES[setting], dollars(monthly_cost(accounts, regions, setting)), kms, *delays, ask))
     return table(("accounts", "`Trigger` and other parameters", "dollars a month", "KMS without a Bucket Key, dollars", "p99 delay, evenly spread", "p99 delay, synchronised", "ask AWS for"), rows)
 

@@ -195,6 +195,14 @@ impl Function {
         let bundled = RulePack::bundled();
         let watched = config.watched(&bundled);
         let LoadedRules { pack, rejected, .. } = self.load_rules(&clients, bundled).await?;
+        let rules = pack.identity(Timestamp::now());
+        tracing::info!(
+            version = rules.version,
+            digest = rules.digest,
+            rules_replaced = rules.rules_replaced,
+            critical_filters = rules.critical_filters,
+            "rules loaded"
+        );
         log_sources(&pack, &watched);
         let settings = Settings {
             watched,

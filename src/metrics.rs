@@ -60,8 +60,15 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
     let delays = delays
         .into_iter()
         .filter(|(_, seconds)| !seconds.is_empty());
+    let rules = report.rules.iter().flat_map(|rules| {
+        [
+            one("RulesReplaced", "Count", rules.rules_replaced),
+            one("CriticalFilters", "Count", rules.critical_filters),
+        ]
+    });
     counters
         .chain([one("ColdStart", "Count", u64::from(cold_start))])
+        .chain(rules)
         .chain(delays.map(|(name, seconds)| Metric {
             definition: Definition {
                 name,

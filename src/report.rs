@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::rules::Level;
+use crate::rules::{Level, PackIdentity};
 
 /// CloudWatch takes at most this many values of one metric in one line.
 const DELAY_VALUES: usize = 100;
@@ -26,6 +26,9 @@ macro_rules! report {
             /// Filters, and how many findings each suppressed.
             #[serde(rename = "SuppressedBy")]
             pub suppressed_by: BTreeMap<String, u64>,
+            /// The rules that the invocation applied; `None` if it ended before it had any.
+            #[serde(rename = "Rules", skip_serializing_if = "Option::is_none")]
+            pub rules: Option<PackIdentity>,
             /// Seconds from the event to its accepted alert, for as many findings as one line of
             /// metrics may hold.
             #[serde(skip)]

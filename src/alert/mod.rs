@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use crate::{
     cloudtrail::{Actor, Outcome, Record},
     envelope::ObjectRef,
-    rules::{Finding, Level},
+    rules::{Finding, Level, PackIdentity},
 };
 use escape::ascii;
 pub use summary::Summary;
@@ -193,14 +193,19 @@ pub fn compose(
 /// A clearly marked alert that shows whether alerts arrive.
 ///
 /// Its `level` is all of them, so that it passes every filter policy on levels.
-pub fn self_test(now: Timestamp) -> Message {
+pub fn self_test(rules: &PackIdentity, now: Timestamp) -> Message {
     Message {
         subject: "[TEST] billing-watch self-test: nothing has happened".to_owned(),
         text: format!(
             "This is a test of billing-watch, asked for at {}.\n\nIf you can read this, alerts \
              reach you on this subscription. Nothing has happened in any\naccount, and there is \
-             nothing to do.\n",
-            time::utc(now)
+             nothing to do.\n\nRules: version {}, digest {}\nBundled \
+             rules that yours replace: {}\nFilters that suppress a critical rule: {}\n",
+            time::utc(now),
+            rules.version,
+            rules.digest,
+            rules.rules_replaced,
+            rules.critical_filters,
         ),
         attributes: vec![Attribute {
             name: "level",

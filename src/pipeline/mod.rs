@@ -140,14 +140,16 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         let plan = plan(deliveries);
         let jobs = self.handle_jobs(&plan.jobs, &invocation.id, deadline).await;
         let mut report = sum_reports(deliveries, &jobs);
+        let rules = self.triage.pack.identity(deadline.now());
         let mut outcomes = delivery_outcomes(deliveries, &plan, &jobs);
         if envelope.is_self_test() {
-            let test = Box::pin(self_test(&self.sink, deadline)).await;
+            let test = Box::pin(self_test(&self.sink, &rules, deadline)).await;
             report.messages += test.messages;
             for outcome in &mut outcomes {
                 outcome.failures.extend(test.failure.clone());
             }
         }
+        report.rules = Some(rules);
         (report, outcomes)
     }
 

@@ -7,7 +7,7 @@ use super::{
     failure,
     sink::{AlertSink, SinkError},
 };
-use crate::{alert, envelope::Failure};
+use crate::{alert, envelope::Failure, rules::PackIdentity};
 
 /// How a self-test ended.
 pub(super) struct SelfTest {
@@ -20,9 +20,10 @@ pub(super) struct SelfTest {
 /// Publishes the test alert, and checks that somebody is subscribed.
 pub(super) async fn self_test<A: AlertSink, C: Fn() -> Timestamp>(
     sink: &A,
+    rules: &PackIdentity,
     deadline: &Deadline<'_, C>,
 ) -> SelfTest {
-    let message = alert::self_test(deadline.now());
+    let message = alert::self_test(rules, deadline.now());
     let published = deadline.before_reply(sink.publish(&message)).await;
     let published = published.unwrap_or_else(|| Err(SinkError::no_answer()));
     let messages = u64::from(published.is_ok());

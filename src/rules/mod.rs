@@ -5,12 +5,15 @@
 
 mod check;
 mod detections;
+mod digest;
 mod filter;
 mod level;
 mod pack;
 mod pairs;
 
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::cloudtrail::{Outcome, Record};
 
@@ -63,6 +66,20 @@ pub struct RuleProblem {
     pub problem: String,
     /// What to do.
     pub remedy: String,
+}
+
+/// What makes a pack recognisable. A change of it may silence alerts, so people watch it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PackIdentity {
+    /// Version of the bundled rules, which is that of the crate.
+    pub version: &'static str,
+    /// Digest of all rule files that were loaded.
+    pub digest: String,
+    /// Bundled rules that the user's rules replaced.
+    pub rules_replaced: u64,
+    /// Filters that have not expired and that suppress a rule of level critical.
+    pub critical_filters: u64,
 }
 
 /// The rules that a record matched, before and after filters.

@@ -11,8 +11,9 @@ use jiff::{Timestamp, civil::Date};
 use rsigma_eval::{JsonEvent, evaluate_rule};
 
 use super::{
-    Match, Rule, RuleFile, RuleProblem,
+    Level, Match, PackIdentity, Rule, RuleFile, RuleProblem,
     check::{self, Document},
+    digest::digest,
     pairs::{self, Pairs},
 };
 use crate::cloudtrail::{Candidates, Record};
@@ -22,6 +23,8 @@ static BUNDLED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");
 /// The pairs of event source and name that the bundled rules can match, made by `make docs`. A scan
 /// needs no more until a candidate appears, which for most function instances is never.
 const BUNDLED_CANDIDATES: &str = include_str!("../../rules/candidates.tsv");
+/// The digest of the bundled rules, made by `make docs`.
+const BUNDLED_DIGEST: &str = include_str!("../../rules/digest.txt");
 /// Stands for any event name in that file.
 const ANY_NAME: &str = "*";
 
@@ -34,6 +37,9 @@ struct Inner {
     candidates: Candidates,
     /// The event sources that rules name.
     sources: BTreeSet<String>,
+    digest: String,
+    /// Bundled rules that the user's rules replaced.
+    rules_replaced: u64,
     /// Empty until a record is evaluated: compiling takes milliseconds.
     compiled: OnceLock<Compiled>,
 }
@@ -91,6 +97,8 @@ impl RulePack {
                 .map(|(source, _)| (*source).to_owned())
                 .collect(),
             candidates: Candidates::of(pairs),
+            digest: BUNDLED_DIGEST.trim_end().to_owned(),
+            rules_replaced: 0,
             compiled: OnceLock::new(),
         }))
     }
@@ -107,6 +115,7 @@ impl RulePack {
     /// Does what [`RulePack::load`] does, with another set of bundled files.
     pub fn load_over(bundled: &[RuleFile], user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
         let mut loader = Loader {
+            digest: digest(bundled.iter().chain(user)),
             rules: compile_bundled(bundled)?,
             ..Loader::default()
         };
@@ -170,6 +179,24 @@ impl RulePack {
         lines.collect()
     }
 
+    /// Returns what makes the pack recognisable. `now` decides which filters have expired.
+    pub fn identity(&self, now: Timestamp) -> PackIdentity {
+        // A pack whose rules are not compiled yet is the bundled one, which has no filters.
+        let critical_filters = self.0.compiled.get().map_or(0, |compiled| {
+            let active = compiled
+                .filters
+                .iter()
+                .filter(|filter| !filter.has_expired(now) && compiled.has_critical(filter));
+            active.count() as u64
+        });
+        PackIdentity {
+            version: env!("CARGO_PKG_VERSION"),
+            digest: self.0.digest.clone(),
+            rules_replaced: self.0.rules_replaced,
+            critical_filters,
+        }
+    }
+
     /// Matches a record against rules and filters; `None` if no rule matches. `now` decides which
     /// filters have expired.
     pub fn evaluate(&self, record: &Record, now: Timestamp) -> Option<Match> {
@@ -211,9 +238,20 @@ impl RulePack {
     }
 }
 
+impl Compiled {
+    /// Returns whether the filter suppresses a rule of level critical.
+    fn has_critical(&self, filter: &CompiledFilter) -> bool {
+        self.rules.iter().any(|CompiledRule { rule, .. }| {
+            rule.level == Level::Critical && filter.rule_ids.contains(&rule.id)
+        })
+    }
+}
+
 /// The user's rules and filters on their way into a pack.
 #[derive(Default)]
 struct Loader {
+    digest: String,
+    rules_replaced: u64,
     rules: BTreeMap<String, CompiledRule>,
     filters: Vec<CompiledFilter>,
     rejected: Vec<RuleProblem>,
@@ -232,7 +270,10 @@ impl Loader {
         self.files.insert(id.clone(), file.name.clone());
         let added = format!("rule {id} `{}` of {}", compiled.rule.title, file.name);
         self.changes.push(match self.rules.insert(id, compiled) {
-            Some(old) => format!("{added} replaces `{}`", old.rule.title),
+            Some(old) => {
+                self.rules_replaced += 1;
+                format!("{added} replaces `{}`", old.rule.title)
+            }
             None => format!("{added} added"),
         });
     }
@@ -271,6 +312,8 @@ impl Loader {
             } else {
                 Candidates::All
             },
+            digest: self.digest,
+            rules_replaced: self.rules_replaced,
             compiled: OnceLock::from(compiled),
         };
         LoadedRules {

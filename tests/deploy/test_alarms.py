@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from alarms import Metrics, state
+from alarms import Metrics, parts, state
 from stack import LOG_KEY, REGION, ROOT, Stack, closure, log_file, transformed
 
 # The metrics that AWS services publish, with the dimension that selects one function, queue, topic or rule:
@@ -124,6 +124,40 @@ def test_a_broken_rule_raises_rejected_rules(watched):
     assert firing(alarms, watched.invoke(s3_event("quiet.json.gz"), stack)) == {"rejected-rules"}
 
 
+def test_other_rules_than_before_raise_rules_changed(watched):
+    """Three instances of the function, which loaded no rules, a filter on a critical rule, and a replacement of a bundled rule."""
+    closed = "d32db5c1-5db7-5dd6-9281-d35b9f12acf5"
+    logsource = "logsource: {product: aws, service: cloudtrail}"
+    selection = "selection: {eventName: CloseAccount, eventSource: account.amazonaws.com}"
+    filter_on = f"title: f\nid: 11111111-1111-4111-8111-111111111111\ndescription: d\n{logsource}\n" \
+        f"filter:\n  rules: [{closed}]\n  {selection}\n  condition: not selection\n"
+    replacement = f"title: r\nid: {closed}\nlevel: low\n{logsource}\ndetection:\n  {selection}\n  condition: selection\n"
+    watched.s3.put_object(Bucket="logs-alarms", Key="quiet.json.gz", Body=log_file())
+    lines = []
+    for number, rules in enumerate([None, filter_on, replacement]):
+        parameters = {"Trigger": "bucket", "LogBucketName": "logs-alarms", "SilenceHours": 0}
+        if rules:
+            watched.s3.create_bucket(Bucket=f"rules-changed-{number}")
+            watched.s3.put_object(Bucket=f"rules-changed-{number}", Key="own.yml", Body=rules)
+            parameters["RulesUri"] = f"s3://rules-changed-{number}/"
+        stack = Stack(watched.localstack, f"watch-rules-{number}", parameters)
+        stack.invoke(s3_event("quiet.json.gz"))
+        lines.append({**watched.localstack.metric_lines(stack.name)[-1], "FunctionName": watched.stack.name})
+    assert [(line["RulesReplaced"], line["CriticalFilters"]) for line in lines] == [(0, 0), (0, 1), (1, 0)]
+    alarms = {"rules-changed": watched.alarms["rules-changed"]}
+
+    def raised(*numbers, hours_between=1):
+        metrics = Metrics()
+        for age, number in enumerate(reversed(numbers)):
+            metrics.put_line(lines[number], NOW - MINUTE - age * hours_between * 60 * MINUTE)
+        return firing(alarms, metrics) == {"rules-changed"}
+
+    assert raised(0, 1) and raised(1, 0) and raised(0, 2) and raised(2, 0) and raised(1, 2)
+    assert not raised(0, 0) and not raised(1, 1) and not raised(2, 2, 2)
+    # Seven hours later the change is history.
+    assert not raised(0, 1, hours_between=7)
+
+
 def test_silence_is_raised_after_hours_without_a_scanned_log_file(watched):
     scanned = watched.invoke(s3_event(watched.put("Efghijkl56789012", log_file())))
     silent = lambda hours, metrics=scanned: "silence" in firing(watched.alarms, metrics, NOW + hours * 60 * MINUTE)
@@ -151,7 +185,7 @@ def test_each_alarm_on_a_metric_of_an_aws_service_fires_at_its_threshold(watched
         "failed-queue-filled": (0, 1), "redrive-dead-letter-queue-filled": (0, 1),
         "failed-queue-old": (4 * 86400 - 1, 4 * 86400), "redrive-dead-letter-queue-old": (86400 - 1, 86400), "deliveries-late": (900, 901),
     }
-    on_aws_metrics = {name for name, alarm in alarms.items() if alarm["Namespace"] in AWS_METRICS}
+    on_aws_metrics = {name for name, alarm in alarms.items() if alarm.get("Namespace") in AWS_METRICS}
     assert on_aws_metrics == {"function-throttles", *thresholds}
     for name, (quiet, loud) in thresholds.items():
         alarm = alarms[name]
@@ -194,8 +228,8 @@ def test_every_alarm_and_every_graph_uses_an_existing_metric(watched, deployed):
     event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
     line_metrics = {name for _, name, _ in watched.invoke(event).values}
     for stack in (watched.stack, deployed("topic-queue").stack):
-        for alarm in stack.alarms().values():
-            check_metric(alarm["Namespace"], alarm["MetricName"], [(entry["Name"], entry["Value"]) for entry in alarm["Dimensions"]], line_metrics, stack)
+        for metric in [metric for alarm in stack.alarms().values() for metric in parts(alarm)[0].values()]:
+            check_metric(metric["Namespace"], metric["MetricName"], [(entry["Name"], entry["Value"]) for entry in metric["Dimensions"]], line_metrics, stack)
     body = json.loads(dashboard(watched.stack))
     shown = set()
     for widget in body["widgets"]:
@@ -234,7 +268,9 @@ def test_alarms_notify_the_alarm_topic_and_silence_also_the_alert_topic(watched)
     alarms, alerts = watched.stack.outputs["AlarmTopicArn"], watched.stack.outputs["AlertTopicArn"]
     for name, alarm in watched.alarms.items():
         expected = [alarms, alerts] if name == "silence" else [alarms]
-        assert alarm["AlarmActions"] == alarm["OKActions"] == expected, name
+        assert alarm["AlarmActions"] == expected, name
+        # That `rules-changed` ends does not mean that the change was undone.
+        assert alarm["OKActions"] == ([] if name == "rules-changed" else expected), name
         assert alarm["ActionsEnabled"]
 
 

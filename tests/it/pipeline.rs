@@ -6,7 +6,7 @@ use billing_watch::{
     cloudtrail::Sources,
     envelope::ErrorType,
     pipeline::Subscriptions,
-    rules::{Level, RuleFile, RulePack},
+    rules::{Level, PackIdentity, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
 
@@ -451,6 +451,63 @@ fn a_self_test_sends_one_marked_alert() {
 }
 
 #[test]
+fn a_self_test_names_the_rules_that_are_in_force() {
+    let closed = "d32db5c1-5db7-5dd6-9281-d35b9f12acf5";
+    let filter = |id: u8, rule: &str, expires: &str| RuleFile {
+        name: format!("{id}.yml"),
+        text: format!(
+            "title: Planned\nid: 11111111-1111-4111-8111-1111111111{id}\ndescription: Planned.\n\
+             logsource: {{product: aws, service: cloudtrail}}\nexpires: {expires}\nfilter:\n  \
+             rules: [{rule}]\n  selection: {{sourceIPAddress: 203.0.113.7}}\n  condition: not selection\n"
+        ),
+    };
+    let replacement = RuleFile {
+        name: "own.yml".to_owned(),
+        text: format!(
+            "title: Own\nid: {closed}\nlevel: critical\nlogsource: {{product: aws, service: cloudtrail}}\n\
+             detection: {{selection: {{eventSource: a.amazonaws.com}}, condition: selection}}\n"
+        ),
+    };
+    let bundled = PackIdentity {
+        version: env!("CARGO_PKG_VERSION"),
+        digest: include_str!("../../rules/digest.txt").trim_end().to_owned(),
+        rules_replaced: 0,
+        critical_filters: 0,
+    };
+    let mut harness = Harness::new();
+    let identity = |harness: &mut Harness| {
+        let (report, _) = run_envelope(&harness.pipeline(), &json!({"action": "self-test"}));
+        report.rules.unwrap()
+    };
+    assert_eq!(identity(&mut harness), bundled);
+
+    // Of these filters, one has expired and one is on a rule of level medium.
+    harness.rules = vec![
+        filter(21, closed, "2026-12-31"),
+        filter(22, closed, "2026-03-01"),
+        filter(23, "bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f", "2026-12-31"),
+        replacement,
+    ];
+    let own = identity(&mut harness);
+    assert_eq!((own.rules_replaced, own.critical_filters), (1, 1));
+    assert_ne!(own.digest, bundled.digest);
+    harness.rules.reverse();
+    harness.rules[0].name = "other.yml".to_owned();
+    assert_eq!(identity(&mut harness), own);
+    let alerts = harness.sink.alerts.borrow();
+    insta::assert_snapshot!(alerts[1].text.replace(&own.digest, "DIGEST"), @"
+    This is a test of billing-watch, asked for at 2026-03-02 16:51:04 UTC.
+
+    If you can read this, alerts reach you on this subscription. Nothing has happened in any
+    account, and there is nothing to do.
+
+    Rules: version 0.1.0, digest DIGEST
+    Bundled rules that yours replace: 1
+    Filters that suppress a critical rule: 1
+    ");
+}
+
+#[test]
 fn a_self_test_fails_if_nobody_is_subscribed() {
     let fails = |subscriptions| {
         let mut harness = Harness::new();
@@ -488,7 +545,9 @@ fn the_metrics_line_uses_the_names_of_the_report() {
     for metric in definitions["Metrics"].as_array().unwrap() {
         let name = metric["Name"].as_str().unwrap();
         assert!(!line[name].is_null(), "{name}");
-        if !["AlertDelay", "HandlingDelay", "ColdStart"].contains(&name) {
+        if ["RulesReplaced", "CriticalFilters"].contains(&name) {
+            assert_eq!(line[name], report["Rules"][name], "{name}");
+        } else if !["AlertDelay", "HandlingDelay", "ColdStart"].contains(&name) {
             assert_eq!(line[name], report[name], "{name}");
         }
     }

@@ -138,7 +138,13 @@ fn the_candidates_of_the_bundled_rules_are_current() {
         read("rules/candidates.tsv") == compiled.candidates_file(),
         "rules/candidates.tsv is not what rules/ gives: run `make docs`"
     );
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    assert!(
+        read("rules/digest.txt").trim_end() == compiled.identity(now).digest,
+        "rules/digest.txt is not what rules/ gives: run `make docs`"
+    );
     let bundled = billing_watch::rules::RulePack::bundled();
+    assert_eq!(bundled.identity(now), compiled.identity(now));
     assert_eq!(bundled.candidates(), compiled.candidates());
     assert_eq!(bundled.sources(), compiled.sources());
 }
