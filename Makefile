@@ -1,18 +1,14 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint build package connect disconnect simulate demo watch invoke docs bench bench-compare scale fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint dist dist-verify package simulate demo watch invoke docs bench bench-compare scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
-ARCHITECTURE ?= x86_64
+SUMS ?= dist/SHA256SUMS
 SCHEDULES ?= 2000
 SEED ?= 0
-# Only what is written behind `make connect` counts: PREFIX or YES may stand in anybody's environment.
-option = $(if $(findstring command line,$(origin $(1))),$(2) '$($(1))')
-CONNECTION = $(or $(call option,BUCKET),$(error BUCKET is missing: make $@ BUCKET=NAME)) $(call option,STACK,--stack) $(call option,TARGET,--target) $(call option,PREFIX,--prefix) \
-	$(call option,OWNER,--owner) $(if $(findstring command line,$(origin YES)),--yes)
 # The modules of tests/it that run the binary beside moto.
 PEER_TESTS := end_to_end:: wire::
 # What `make bench` runs beside the function.
@@ -22,7 +18,7 @@ export CARGO_TERM_COLOR ?= auto
 export SAM_CLI_TELEMETRY := 0
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ## Run the quick checks: format, lints, and the tests that start no other program
 	cargo fmt --check
@@ -50,19 +46,18 @@ lint: venv
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --bins --examples
 	cargo test --locked --doc
 	$(BIN)/sigma check --fail-on-issues -x attacktag -x d3_fendtag -x number_as_string rules
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/typos
 
-build: venv .venv-sam/.made ## Build for AWS with sam, into .aws-sam; ARCHITECTURE=arm64 builds for arm64
-	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-sam/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+dist: .venv-dist/.made ## Build what a release holds, into dist/: the function as a zip, templates, checksums
+	.venv-dist/bin/python scripts/dist
 
-package: build deploy-tools ## Build, run the result under AWS's Runtime Interface Emulator, and deploy it into LocalStack
+dist-verify: .venv-dist/.made ## Build the commit again in another folder, and compare with SUMS=dist/SHA256SUMS
+	.venv-dist/bin/python scripts/dist/verify.py $(SUMS)
+
+package: dist venv deploy-tools .venv-awscli/.made ## Run what `make dist` built under AWS's Runtime Interface Emulator, and deploy it into LocalStack
 	$(BIN)/python -m pytest -q tests/deploy/check_package.py
-
-connect: venv ## Add the notification of new log files to BUCKET; STACK=, TARGET=, PREFIX=, OWNER=, YES=1
-	@$(BIN)/python scripts/connect.py $(CONNECTION)
-
-disconnect: venv ## Remove the notification that `make connect` added; the same options
-	@$(BIN)/python scripts/connect.py --remove $(CONNECTION)
 
 simulate: ## Run SCHEDULES fault schedules, from seed SEED on; print the seed of a failing one
 	SCHEDULES=$(SCHEDULES) SEED=$(SEED) cargo test --release --locked --no-default-features --test it \
@@ -118,7 +113,7 @@ deny: ## Check licences, sources and bans of dependencies, and advisories if the
 
 venv: $(VENV)/.made ## Install pinned tools from PyPI into .venv
 
-deploy-tools: .venv-sam/.made .venv-checkov/.made .venv-localstack/.made ## Install pinned sam, checkov and LocalStack from PyPI, each into a .venv-… of its own
+deploy-tools: .venv-sam/.made .venv-checkov/.made .venv-localstack/.made .venv-dist/.made ## Install pinned sam, checkov, LocalStack and what `make dist` needs from PyPI, each into a .venv-… of its own
 
 # They want different versions of the same libraries.
 .venv-%/.made: requirements/%.txt
@@ -133,4 +128,4 @@ $(VENV)/.made: requirements/dev.txt
 
 clean: ## Remove what was built, and the .venv directories
 	cargo clean
-	rm -rf .venv .venv-*
+	rm -rf dist .venv .venv-*

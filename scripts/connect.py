@@ -10,8 +10,11 @@ import difflib
 import json
 import sys
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
+try:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
+except ModuleNotFoundError:
+    sys.exit("this program needs boto3, the AWS SDK for Python: run `python3 -m pip install boto3`")
 
 KINDS = {"lambda": ("LambdaFunctionConfigurations", "LambdaFunctionArn"), "sqs": ("QueueConfigurations", "QueueArn")}
 ALL_KINDS = {**KINDS, "sns": ("TopicConfigurations", "TopicArn")}
@@ -71,7 +74,7 @@ def wanted_entry(target, identifier, prefix):
 def kind_of(target):
     kind = target.split(":")[2] if target.count(":") >= 5 else ""
     if kind not in KINDS:
-        raise Problem(f"TARGET is `{target}`. Give `eventbridge`, or the ARN of the function or the queue, as in the stack's output NotificationTarget")
+        raise Problem(f"the target is `{target}`. Give `eventbridge`, or the ARN of the function or the queue, as in the stack's output NotificationTarget")
     return kind
 
 
@@ -121,7 +124,7 @@ def explain(entry, kind, other_target, other_entry):
     prefix, suffix = filter_of(other_entry)
     keys = f"the keys {prefix}*{suffix}" if prefix or suffix else "all keys"
     remedies = [
-        "Deploy with Trigger=eventbridge (or eventbridge-queue), then run `make connect` again. EventBridge receives the events of every object, "
+        "Deploy with Trigger=eventbridge (or eventbridge-queue), then run connect.py again. EventBridge receives the events of every object, "
         "whatever other notifications the bucket has.",
     ]
     if kind == "sns":
@@ -162,8 +165,8 @@ def stack_outputs(stack):
         answer = boto3.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
         raise Problem(
-            f"stack {stack} can't be read: {error}. Name another stack with STACK=…. If you use credentials of the bucket's account, "
-            "give the stack's output NotificationTarget as TARGET=…"
+            f"stack {stack} can't be read: {error}. Name another stack with --stack. If you use credentials of the bucket's account, "
+            "give the stack's output NotificationTarget with --target"
         ) from error
     outputs = {output["OutputKey"]: output["OutputValue"] for output in answer["Stacks"][0].get("Outputs", [])}
     if "NotificationTarget" not in outputs:
@@ -206,7 +209,7 @@ def change(arguments):
 
 def agreed():
     if not sys.stdin.isatty():
-        print("\nThere is no terminal to ask for confirmation. Add YES=1 to write this.")
+        print("\nThere is no terminal to ask for confirmation. Add --yes to write this.")
         return False
     return input("\nWrite this? [y/N] ").strip().lower() in ("y", "yes")
 
@@ -222,7 +225,7 @@ def remedy(error):
     if code in ("AccessDenied", "AllAccessDisabled"):
         return "; allow s3:GetBucketNotification and s3:PutBucketNotification. AWS Control Tower denies them on its own buckets: docs/deploy.md"
     if code == "NoSuchBucket":
-        return "; BUCKET is the name only, without s3://"
+        return "; give the name only, without s3://"
     return ""
 
 
@@ -245,7 +248,7 @@ def main():
     except (NoCredentialsError, NoRegionError) as error:
         sys.exit(f"{arguments.bucket}: {error} Set AWS_PROFILE and AWS_DEFAULT_REGION.")
     except ParamValidationError:
-        sys.exit(f"`{arguments.bucket}` is not the name of a bucket; BUCKET is the name only, without s3:// and without a key")
+        sys.exit(f"`{arguments.bucket}` is not the name of a bucket; give the name only, without s3:// and without a key")
     except BotoCoreError as error:
         sys.exit(f"{arguments.bucket}: {error}")
 

@@ -6,7 +6,7 @@ from stack import ACCOUNT, LOG_KEY, MANAGEMENT_ACCOUNT, ORGANIZATION, ROOT, Stac
 
 
 def connect(localstack, bucket, *options, account=ACCOUNT):
-    """Runs the command of `make connect` against LocalStack. Returns what it prints."""
+    """Runs connect.py against LocalStack. Returns what it prints."""
     done = subprocess.run(
         [ROOT / ".venv/bin/python", ROOT / "scripts/connect.py", bucket, "--yes", *options],
         env=localstack.environment(account),

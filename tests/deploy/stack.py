@@ -11,8 +11,9 @@ import time
 import zipfile
 
 import boto3
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
+
+import templates
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target/debug/billing-watch-function"
@@ -29,21 +30,11 @@ LOG_KEY = "AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/" 
     "111122223333_CloudTrail_us-east-1_20260302T1650Z_%s.json.gz"
 
 
-class NoManagedPolicies:
-    """A loader of managed policies for SAM. The template uses none."""
-
-    def load(self):
-        return {}
-
-
 def transformed(path="template.yaml"):
     """Returns the template after SAM's transform, with its code in a bucket as `sam deploy` uploads it."""
-    template = yaml_parse((ROOT / path).read_text())
-    if "Transform" not in template:
-        return template
-    template["Resources"]["Function"]["Properties"]["CodeUri"] = {"Bucket": CODE_BUCKET, "Key": "function.zip"}
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
-    return transform(template, {}, NoManagedPolicies())
+    if path == "template.yaml":
+        return templates.transformed({"Bucket": CODE_BUCKET, "Key": "function.zip"})
+    return yaml_parse((ROOT / path).read_text())
 
 
 def until(what, probe, seconds=PATIENCE_SECONDS):

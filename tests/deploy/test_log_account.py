@@ -8,7 +8,6 @@ import pytest
 from deployed import connect
 from stack import ACCOUNT, LOG_ACCOUNT, LOG_KEY, REGION, Stack, closure, log_file, transformed, until
 from test_permissions import allows, role_policy
-from test_template import parsed_by_sam
 
 READER = f"arn:aws:iam::{LOG_ACCOUNT}:role/billing-watch-log-reader"
 LOG_KEY_ARN = f"arn:aws:kms:{REGION}:{LOG_ACCOUNT}:key/11112222-3333-4444-5555-666677778888"
@@ -23,8 +22,8 @@ def deploy_log_account(localstack, stack):
     """Deploys the stack of the output `LogAccountCommand` in the bucket's account."""
     words = shlex.split(stack.outputs["LogAccountCommand"])
     option = lambda name: words[words.index(name) + 1]
-    assert words[:2] == [".venv-sam/bin/sam", "deploy"] and option("--template-file") == "template-log-account.yaml"
-    parameters = parsed_by_sam(words[words.index("--parameter-overrides") + 1:])
+    assert words[:3] == ["aws", "cloudformation", "deploy"] and option("--template-file") == "template-log-account.yaml"
+    parameters = dict(word.split("=", 1) for word in words[words.index("--parameter-overrides") + 1:])
     assert set(parameters) <= set(transformed("template-log-account.yaml")["Parameters"])
     return Stack(localstack, option("--stack-name"), parameters, option("--template-file"), LOG_ACCOUNT)
 

@@ -209,9 +209,3 @@ def test_the_documented_sam_deploy_commands_are_valid(document):
             example = re.sub(r"(LOG|AUDIT)-ACCOUNT", "111122223333", value).replace("REGION", "us-east-1")
             assert re.fullmatch(definition.get("AllowedPattern", ".*"), example), (name, value)
             assert example in definition.get("AllowedValues", [example]), (name, value)
-
-
-def test_the_binary_has_the_name_that_sam_build_expects():
-    template = (ROOT / "template.yaml").read_text()
-    assert "BuildMethod: rust-cargolambda" in template and "Binary: billing-watch-function" in template
-    assert 'name = "billing-watch-function"' in (ROOT / "Cargo.toml").read_text()

@@ -1,0 +1,70 @@
+"""Builds what a release consists of, into one folder, for `make dist`.
+
+The folder holds the function as a zip for each processor that this machine can build for, with its software bill
+of materials; templates that need no build; and SHA256SUMS. The same commit gives the same bytes in every folder
+and on every machine with x86_64 and Linux: compiler, C compiler and tools are pinned, and neither paths nor times
+get into the files.
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import archive
+import bom
+import build
+import crates
+import sums
+import templates
+from paths import ROOT, VERSION
+
+# Files that a release holds as they are.
+COPIED = ["LICENSE", "samconfig.toml", "template-log-account.yaml", "scripts/connect.py", "examples/terraform/main.tf"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "dist", help="the folder; it is emptied first (default: dist)")
+    parser.add_argument("--bootstrap", metavar="ARCHITECTURE=FILE", action="append", help="package this file, and build nothing")
+    arguments = parser.parse_args()
+    given = dict(pair.split("=", 1) for pair in arguments.bootstrap or [])
+    architectures = list(given) or build.possible_architectures()
+    for architecture in build.TARGETS.keys() - set(architectures):
+        print(f"not built for {architecture}: `rustup target add {build.TARGETS[architecture]}` makes it possible", file=sys.stderr)
+    shutil.rmtree(arguments.output, ignore_errors=True)
+    arguments.output.mkdir(parents=True)
+    for name in COPIED:
+        shutil.copyfile(ROOT / name, arguments.output / pathlib.Path(name).name)
+    templates.write_for_code_in_a_bucket(arguments.output)
+    for architecture in architectures:
+        bootstrap = pathlib.Path(given[architecture]) if given else build.bootstrap(architecture)
+        package(arguments.output, architecture, bootstrap)
+    sums.write(arguments.output)
+
+
+def package(output, architecture, bootstrap):
+    """Writes the zip for one processor, its bill of materials, and the template that names it."""
+    linked = crates.linked(build.TARGETS[architecture])
+    name = f"billing-watch-{VERSION}-{architecture}"
+    path = output / f"{name}.zip"
+    archive.write(path, {
+        "LICENSE": ((ROOT / "LICENSE").read_bytes(), 0o644),
+        "NOTICES": (crates.notices(linked).encode(), 0o644),
+        "bootstrap": (bootstrap.read_bytes(), 0o755),
+    })
+    (output / f"{name}.cdx.json").write_text(bom.bill_of_materials(linked, path, commit_time()))
+    templates.write_for_zip(output, architecture, path.name)
+
+
+def commit_time():
+    """Returns the time of the commit, in seconds since 1970."""
+    return int(subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as failed:
+        sys.exit(f"`{' '.join(map(str, failed.cmd))}` failed; its messages are above")
