@@ -293,6 +293,20 @@ fn closing_a_member_account_names_the_member_account_everywhere() {
 }
 
 #[test]
+fn a_root_session_names_the_member_account_that_it_is_in() {
+    for target in ["444455556666", "arn:aws:iam::444455556666:root"] {
+        let parameters = json!({"requestParameters": {"targetPrincipal": target}});
+        let record = record_with("AssumeRoot", "dddd", parameters);
+        let record = billing_watch::cloudtrail::Record::from_value(record);
+        assert_eq!(
+            record.affected_account().unwrap(),
+            "444455556666",
+            "{target}"
+        );
+    }
+}
+
+#[test]
 fn an_account_deep_in_a_request_is_not_the_affected_account() {
     let alert = alert_of(record_with(
         "SetPayInformation",
