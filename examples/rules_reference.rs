@@ -8,7 +8,7 @@ use billing_watch::{
     rules::{Rule, RulePack},
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// AWS's actions as the CloudTrail pages of the billing, account and organizations guides list them.
 const EVENTS: &str = include_str!("../tests/data/billing-events.tsv");
@@ -45,6 +45,8 @@ struct Event {
     name: &'static str,
     required: bool,
     moved_to: &'static str,
+    /// Members that a record of this line has, as JSON; empty if it needs none.
+    members: &'static str,
 }
 
 /// The whole page.
@@ -57,17 +59,22 @@ pub(crate) fn reference() -> String {
     let mut by_rule: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
     let mut rule_of: BTreeMap<(&str, &str), &Rule> = BTreeMap::new();
     for event in &events {
-        // The password rule is about the root user alone; the others ask for no identity.
-        let record = json!({
-            "eventSource": event.source,
-            "eventName": event.name,
-            "userIdentity": {"type": "Root"},
-        });
-        let matched = pack.evaluate(&Record::from_value(record), Timestamp::UNIX_EPOCH);
-        let id = matched.map(|matched| matched.rules[0].id.clone());
-        if let Some(rule) = pack.rules().find(|rule| Some(&rule.id) == id.as_ref()) {
+        let mut record = serde_json::from_str(event.members).unwrap_or_else(|_| json!({}));
+        record["eventSource"] = json!(event.source);
+        record["eventName"] = json!(event.name);
+        if let Some(rule) = highest(&pack, record) {
             by_rule.entry(rule.id.clone()).or_default().push(event);
-            rule_of.insert((event.source, event.name), rule);
+            if event.members.is_empty() {
+                rule_of.insert((event.source, event.name), rule);
+            }
+        }
+    }
+    // What a rule without a name in the list matches: every other change of these sources.
+    let mut all_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for source in pack.sources() {
+        let record = json!({"eventSource": source, "eventName": "ChangeWhatNoRuleNames"});
+        if let Some(rule) = highest(&pack, record) {
+            all_of.entry(rule.id.clone()).or_default().push(source);
         }
     }
     let mut page = String::from(
@@ -93,9 +100,16 @@ pub(crate) fn reference() -> String {
             &mut page,
             rule,
             by_rule.get(&rule.id).map_or(&[], Vec::as_slice),
+            all_of.get(&rule.id).map_or(&[], Vec::as_slice),
         );
     }
     page
+}
+
+/// Returns the rule of the highest level that matches a record.
+fn highest(pack: &RulePack, record: Value) -> Option<&Rule> {
+    let matched = pack.evaluate(&Record::from_value(record), Timestamp::UNIX_EPOCH)?;
+    pack.rules().find(|rule| rule.id == matched.rules[0].id)
 }
 
 fn events() -> Vec<Event> {
@@ -104,7 +118,7 @@ fn events() -> Vec<Event> {
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&'static str> = line.split('\t').collect();
-            let [source, name, required, _, _, _, moved_to] = fields[..] else {
+            let [source, name, required, _, _, _, moved_to, members] = fields[..] else {
                 return None;
             };
             Some(Event {
@@ -112,6 +126,7 @@ fn events() -> Vec<Event> {
                 name,
                 required: required == "yes",
                 moved_to,
+                members,
             })
         })
         .collect()
@@ -145,7 +160,7 @@ fn required(page: &mut String, events: &[Event], rule_of: &BTreeMap<(&str, &str)
     }
 }
 
-fn section(page: &mut String, rule: &Rule, events: &[&Event]) {
+fn section(page: &mut String, rule: &Rule, events: &[&Event], all_of: &[&str]) {
     line(page, format_args!("\n## {}\n", rule.title));
     line(
         page,
@@ -166,11 +181,21 @@ fn section(page: &mut String, rule: &Rule, events: &[&Event]) {
     line(page, format_args!("\nATT&CK: {}\n", rule.tags.join(", ")));
     let mut by_source: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for event in events {
-        let name = format!("`{}`", event.name);
+        let mut name = format!("`{}`", event.name);
+        if !event.members.is_empty() {
+            name = format!("{name} with `{}`", event.members);
+        }
         by_source.entry(event.source).or_default().push(name);
     }
     for (source, names) in by_source {
         prose(page, "- ", &format!("{source}: {}", names.join(", ")));
+    }
+    for source in all_of {
+        prose(
+            page,
+            "- ",
+            &format!("{source}: every other event that changes something"),
+        );
     }
 }
 

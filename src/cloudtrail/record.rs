@@ -16,7 +16,12 @@ const DETAIL_DEPTH: usize = 6;
 /// an event is 256 KB, and parsed JSON may take a hundred times its text's memory.
 const WHOLE_BYTES: usize = 256 << 10;
 /// Members, in lower case, that name the account an action is about.
-const ACCOUNT_MEMBERS: [&str; 3] = ["accountid", "memberaccountid", "departedaccountid"];
+const ACCOUNT_MEMBERS: [&str; 4] = [
+    "accountid",
+    "memberaccountid",
+    "departedaccountid",
+    "targetprincipal",
+];
 
 /// One element of a log file's `Records`.
 #[derive(Clone, Debug, PartialEq)]
@@ -283,9 +288,14 @@ fn is_failure(value: &Value) -> bool {
     })
 }
 
-/// An account id; older records write it with hyphens.
+/// The account that a text is or, for an ARN, belongs to. Older records write ids with hyphens.
 fn account(value: Option<&Value>) -> Option<Cow<'_, str>> {
     let text = value?.as_str()?;
+    // An ARN names the account of its resource in the fifth place.
+    let text = match text.strip_prefix("arn:") {
+        Some(rest) => rest.split(':').nth(3)?,
+        None => text,
+    };
     if is_account_id(text) {
         return Some(Cow::Borrowed(text));
     }

@@ -121,7 +121,7 @@ fn the_alert_on_a_failed_attempt_withholds_personal_values() {
 
     WHY IT MATTERS
     AWS verifies ownership against these details and sends notices about billing, operations and
-    security to them. A takeover usually begins or ends with them.
+    security to them. In a takeover, they are often the first or the last thing to be changed.
 
     WHAT TO DO NOW
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
@@ -217,7 +217,7 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     WHY IT MATTERS: Contact details changed
     AWS verifies ownership against these details and sends notices about billing, operations and
-    security to them. A takeover usually begins or ends with them.
+    security to them. In a takeover, they are often the first or the last thing to be changed.
 
     WHAT TO DO NOW: Contact details changed
     1. Ask the person named under "Who", over a channel you already trust, whether they did this and
@@ -240,7 +240,7 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     2. Compare the payment methods in the Billing console with what finance knows.
     3. If nobody expected it: remove the payment method that is not yours, restore yours, and tell
        finance and AWS Support (billing case).
-    4. Look at spending since the event, in Regions that you do not use above all.
+    4. Check spending since the event, especially in Regions that you do not use.
 
     KNOWN BENIGN CAUSES: Payment method added, changed or removed
     - The sign-up of every new account writes Instruments_Create
@@ -288,6 +288,20 @@ fn closing_a_member_account_names_the_member_account_everywhere() {
                 .contains("Account:  444455556666, by a call that was made in 111122223333"),
             "{}",
             alert.text
+        );
+    }
+}
+
+#[test]
+fn a_root_session_names_the_member_account_that_it_is_in() {
+    for target in ["444455556666", "arn:aws:iam::444455556666:root"] {
+        let parameters = json!({"requestParameters": {"targetPrincipal": target}});
+        let record = record_with("AssumeRoot", "dddd", parameters);
+        let record = billing_watch::cloudtrail::Record::from_value(record);
+        assert_eq!(
+            record.affected_account().unwrap(),
+            "444455556666",
+            "{target}"
         );
     }
 }
