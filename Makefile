@@ -77,8 +77,8 @@ docs: ## Generate docs/rules.md from rules/
 	mv docs/rules.md.new docs/rules.md
 	cargo run --quiet --locked --example rules-reference candidates > rules/candidates.tsv.new
 	mv rules/candidates.tsv.new rules/candidates.tsv
-	cargo run --quiet --locked --example rules-reference digest > rules/digest.txt.new
-	mv rules/digest.txt.new rules/digest.txt
+	cargo run --quiet --locked --example rules-reference checksums > rules/SHA256SUMS.new
+	mv rules/SHA256SUMS.new rules/SHA256SUMS
 
 bench: .venv-bench/.made ## Measure what docs/performance.md shows, and write its tables; ONLY=scan,folder,delivery,batches,ledger,memory
 	cargo build --locked --release --bin billing-watch-function

@@ -17,7 +17,7 @@ use std::{
 
 use billing_watch::{
     cloudtrail::{Candidates, Record},
-    rules::{RuleFile, RulePack},
+    rules::{OptionalRules, RuleFile, RulePack},
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -144,7 +144,9 @@ fn clean_cases(body: &Bytes) -> Vec<Case<'_>> {
         scanning("rules_1", support::one(), body, Some(0)),
         scanning(
             "rules_bundled",
-            RulePack::bundled().candidates().clone(),
+            RulePack::bundled(&OptionalRules::default())
+                .candidates()
+                .clone(),
             body,
             Some(0),
         ),
@@ -224,7 +226,9 @@ fn parsing(body: &Bytes) -> Case<'_> {
 
 /// Loading packs of rules, and matching one record.
 fn rule_cases() -> Vec<Case<'static>> {
-    let pack = RulePack::load(&[]).expect("good rules").pack;
+    let pack = RulePack::load(&OptionalRules::default(), &[])
+        .expect("good rules")
+        .pack;
     let record = Record::from_value(json!({
         "eventSource": "billingconsole.amazonaws.com",
         "eventName": "CloseAccount",
@@ -234,7 +238,7 @@ fn rule_cases() -> Vec<Case<'static>> {
         (
             "load_bundled",
             Box::new(|| {
-                black_box(RulePack::load(&[]).expect("good rules"));
+                black_box(RulePack::load(&OptionalRules::default(), &[]).expect("good rules"));
             }),
         ),
         (

@@ -1,11 +1,11 @@
 //! Prints docs/rules.md from the bundled pack; with the argument `candidates` rules/candidates.tsv,
-//! and with `digest` rules/digest.txt. `make docs` writes them.
+//! and with `checksums` rules/SHA256SUMS. `make docs` writes them.
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
 
 use billing_watch::{
     cloudtrail::Record,
-    rules::{Rule, RulePack},
+    rules::{OptionalRules, Rule, RulePack},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -17,26 +17,13 @@ const EVENTS: &str = include_str!("../tests/data/billing-events.tsv");
 const COLUMNS: usize = 100;
 
 fn main() -> std::io::Result<()> {
+    let index = || RulePack::bundled_index().unwrap_or_else(|problem| panic!("{problem}"));
     let text = match std::env::args().nth(1).as_deref() {
-        Some("candidates") => candidates(),
-        Some("digest") => digest(),
+        Some("candidates") => index().0,
+        Some("checksums") => index().1,
         _ => reference(),
     };
     std::io::stdout().write_all(text.as_bytes())
-}
-
-fn candidates() -> String {
-    match RulePack::load(&[]) {
-        Ok(loaded) => loaded.pack.candidates_file(),
-        Err(problem) => problem.to_string(),
-    }
-}
-
-fn digest() -> String {
-    match RulePack::load(&[]) {
-        Ok(loaded) => format!("{}\n", loaded.pack.identity(Timestamp::UNIX_EPOCH).digest),
-        Err(problem) => problem.to_string(),
-    }
 }
 
 /// An action of AWS, as one line of the list.
@@ -51,9 +38,15 @@ struct Event {
 
 /// The whole page.
 pub(crate) fn reference() -> String {
-    let pack = match RulePack::load(&[]) {
-        Ok(loaded) => loaded.pack,
-        Err(problem) => return problem.to_string(),
+    let names: Vec<&str> = OptionalRules::known().collect();
+    let loaded = names
+        .join(",")
+        .parse()
+        .map(|optional| RulePack::load(&optional, &[]));
+    let pack = match loaded {
+        Ok(Ok(loaded)) => loaded.pack,
+        Ok(Err(problem)) => return problem.to_string(),
+        Err(problem) => return problem,
     };
     let events = events();
     let mut by_rule: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
@@ -82,7 +75,8 @@ pub(crate) fn reference() -> String {
          # Rules\n\n\
          This page is for everyone who gets alerts or writes rules. It lists the bundled rules, \
          the most\nsevere first. For each rule it says why the action matters, what to do now, \
-         and which known events\nof CloudTrail the rule matches.\n\n\
+         and which known events\nof CloudTrail the rule matches. The rules in a folder of \
+         [rules/optional/](../rules/optional)\napply only if `OPTIONAL_RULES` names the folder.\n\n\
          | level | rule | file |\n| --- | --- | --- |\n",
     );
     for rule in pack.rules() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     cloudtrail::Sources,
-    rules::{Level, RulePack},
+    rules::{Level, OptionalRules, RulePack},
 };
 
 /// The word that stands for every source that the bundled rules name.
@@ -18,11 +18,12 @@ const FIFO_ENDING: &str = ".fifo";
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
 /// Every variable of the function's own, in the order in which the documentation lists them.
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 10] = [
     "ALERT_TOPIC_ARN",
     "EVENT_SOURCES",
     "MINIMUM_LEVEL",
     "BATCH_ALERTS",
+    "OPTIONAL_RULES",
     "RULES_URI",
     "LEDGER_BUCKET",
     "LOG_READER_ROLE_ARN",
@@ -45,6 +46,8 @@ pub struct Config {
     pub minimum_level: Level,
     /// Whether findings of S3 Batch tasks alert.
     pub batch_alerts: bool,
+    /// Bundled rules that apply only on request.
+    pub optional_rules: OptionalRules,
     /// Where more rules are.
     pub rules: RulesLocation,
     /// Bucket of the ledger; without it this instance's memory serves.
@@ -116,6 +119,7 @@ impl Config {
         let (event_sources, billing_family) = reader.event_sources();
         let minimum_level = reader.parsed("MINIMUM_LEVEL", Level::Medium, str::parse::<Level>);
         let batch_alerts = reader.parsed("BATCH_ALERTS", false, boolean);
+        let optional_rules = reader.parsed("OPTIONAL_RULES", OptionalRules::default(), str::parse);
         let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
         let ledger_bucket = reader.parsed("LEDGER_BUCKET", None, bucket_name);
         let log_reader_role_arn = reader.parsed("LOG_READER_ROLE_ARN", None, role_arn);
@@ -142,6 +146,7 @@ impl Config {
             billing_family,
             minimum_level,
             batch_alerts,
+            optional_rules,
             rules,
             ledger_bucket,
             log_reader_role_arn,

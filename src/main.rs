@@ -192,7 +192,7 @@ impl Function {
     async fn prepare(&self) -> Result<Prepared, InvocationError> {
         let config = &self.config;
         let clients = Clients::from_env(config).await;
-        let bundled = RulePack::bundled();
+        let bundled = RulePack::bundled(&config.optional_rules);
         let watched = config.watched(&bundled);
         let LoadedRules { pack, rejected, .. } = self.load_rules(&clients, bundled).await?;
         let rules = pack.identity(Timestamp::now());
@@ -251,7 +251,7 @@ impl Function {
                 changes: Vec::new(),
             }
         } else {
-            let loaded = RulePack::load(&files.readable)
+            let loaded = RulePack::load(&self.config.optional_rules, &files.readable)
                 .map_err(|error| logged(ErrorType::RulesInvalid, error.to_string()))?;
             log_compiled(&loaded.pack);
             loaded

@@ -8,14 +8,14 @@ use billing_watch::{
     alert::{AttributeValue, Context, compose},
     cloudtrail::Record,
     envelope::ObjectRef,
-    rules::{Finding, RulePack},
+    rules::{Finding, OptionalRules, RulePack},
 };
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 static PACK: LazyLock<RulePack> =
-    LazyLock::new(|| RulePack::load(&[]).expect("the bundled rules are good").pack);
+    LazyLock::new(|| RulePack::load(&OptionalRules::default(), &[]).expect("the bundled rules are good").pack);
 
 fuzz_target!(|data: &[u8]| {
     let Some((&[flags], rest)) = data.split_first_chunk::<1>() else {

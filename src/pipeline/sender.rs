@@ -165,7 +165,7 @@ mod tests {
             publisher::SendContext,
             sink::{SinkError, Subscriptions},
         },
-        rules::{Level, RulePack},
+        rules::{Level, OptionalRules, RulePack},
     };
 
     struct RefusingSink;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn group(event_id: &str) -> Group {
-        let pack = RulePack::load(&[]).unwrap().pack;
+        let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
         let record = Record::from_value(serde_json::json!({
             "eventSource": "billingconsole.amazonaws.com",
             "eventName": "CloseAccount",

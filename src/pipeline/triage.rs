@@ -98,7 +98,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::RuleFile;
+    use crate::rules::{OptionalRules, RuleFile};
 
     const BILLING: &str = "billingconsole.amazonaws.com";
     const ACCOUNT: &str = "account.amazonaws.com";
@@ -117,12 +117,12 @@ mod tests {
     }
 
     fn triage(minimum_level: Level, batch_alerts: bool, expires: &str) -> Triage {
-        let bundled = RulePack::load(&[]).unwrap().pack;
+        let bundled = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
         let closed = bundled
             .rules()
             .find(|rule| rule.title == "AWS account closed");
         let files = [filter(&closed.unwrap().id, expires)];
-        let loaded = RulePack::load(&files).unwrap();
+        let loaded = RulePack::load(&OptionalRules::default(), &files).unwrap();
         assert!(loaded.rejected.is_empty(), "{:?}", loaded.rejected);
         Triage {
             pack: loaded.pack,

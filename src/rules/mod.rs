@@ -3,6 +3,7 @@
 //! The pack in `rules/` is embedded when the function is built. The user's own rules and filters come
 //! as `(name, text)` pairs from wherever they are stored. Nothing about billing is written in Rust.
 
+mod bundled;
 mod check;
 mod detections;
 mod digest;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use crate::cloudtrail::{Outcome, Record};
 
 pub use self::{
+    bundled::OptionalRules,
     level::Level,
     pack::{LoadedRules, RulePack},
 };

@@ -2,31 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt::{self, Write as _},
     sync::{Arc, OnceLock},
 };
 
-use include_dir::{Dir, include_dir};
 use jiff::{Timestamp, civil::Date};
 use rsigma_eval::{JsonEvent, evaluate_rule};
 
 use super::{
-    Level, Match, PackIdentity, Rule, RuleFile, RuleProblem,
+    Level, Match, OptionalRules, PackIdentity, Rule, RuleFile, RuleProblem,
+    bundled::{self, ANY_NAME},
     check::{self, Document},
-    digest::digest,
+    digest::{checksum, digest},
     pairs::{self, Pairs},
 };
 use crate::cloudtrail::{Candidates, Record};
-
-static BUNDLED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rules");
-
-/// The pairs of event source and name that the bundled rules can match, made by `make docs`. A scan
-/// needs no more until a candidate appears, which for most function instances is never.
-const BUNDLED_CANDIDATES: &str = include_str!("../../rules/candidates.tsv");
-/// The digest of the bundled rules, made by `make docs`.
-const BUNDLED_DIGEST: &str = include_str!("../../rules/digest.txt");
-/// Stands for any event name in that file.
-const ANY_NAME: &str = "*";
 
 /// Rules and filters. Clones share them.
 #[derive(Clone, Debug)]
@@ -35,6 +25,8 @@ pub struct RulePack(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     candidates: Candidates,
+    /// The optional rules among the bundled ones.
+    optional: OptionalRules,
     /// The event sources that rules name.
     sources: BTreeSet<String>,
     digest: String,
@@ -85,19 +77,16 @@ pub(super) struct CompiledFilter {
 
 impl RulePack {
     /// Returns the bundled pack. The first record that is evaluated compiles its rules.
-    pub fn bundled() -> Self {
-        let lines = BUNDLED_CANDIDATES.lines();
-        let pairs: Vec<(&str, Option<&str>)> = lines
-            .filter_map(|line| line.split_once('\t'))
-            .map(|(source, name)| (source, (name != ANY_NAME).then_some(name)))
-            .collect();
+    pub fn bundled(optional: &OptionalRules) -> Self {
+        let pairs: Vec<(&str, Option<&str>)> = bundled::pairs(optional).collect();
         Self(Arc::new(Inner {
+            optional: optional.clone(),
             sources: pairs
                 .iter()
                 .map(|(source, _)| (*source).to_owned())
                 .collect(),
             candidates: Candidates::of(pairs),
-            digest: BUNDLED_DIGEST.trim_end().to_owned(),
+            digest: digest(bundled::checksums(optional)),
             rules_replaced: 0,
             compiled: OnceLock::new(),
         }))
@@ -108,14 +97,14 @@ impl RulePack {
     ///
     /// A broken bundled rule is an error. A broken file of the user's is left out and listed in
     /// `rejected`, so that a typing error does not silence the other rules.
-    pub fn load(user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
-        Self::load_over(&bundled_files(), user)
+    pub fn load(optional: &OptionalRules, user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
+        Self::load_over(&bundled::files(optional), user)
     }
 
     /// Does what [`RulePack::load`] does, with another set of bundled files.
     pub fn load_over(bundled: &[RuleFile], user: &[RuleFile]) -> Result<LoadedRules, RuleProblem> {
         let mut loader = Loader {
-            digest: digest(bundled.iter().chain(user)),
+            digest: digest(bundled.iter().chain(user).map(|file| checksum(&file.text))),
             rules: compile_bundled(bundled)?,
             ..Loader::default()
         };
@@ -136,7 +125,7 @@ impl RulePack {
 
     fn compiled(&self) -> &Compiled {
         self.0.compiled.get_or_init(|| {
-            let rules = compile_bundled(&bundled_files());
+            let rules = compile_bundled(&bundled::files(&self.0.optional));
             Compiled {
                 rules: highest_first(rules.expect("the tests compile the bundled rules")),
                 filters: Vec::new(),
@@ -168,15 +157,26 @@ impl RulePack {
         &self.0.candidates
     }
 
-    /// Returns the file from which [`RulePack::bundled`] knows its candidates: pairs of event source
-    /// and event name, separated by a tab.
-    pub fn candidates_file(&self) -> String {
-        let pairs = all_pairs(&self.compiled().rules);
-        let lines = pairs::one_by_one(&pairs).into_iter().map(|(source, name)| {
-            let name = name.unwrap_or(ANY_NAME);
-            format!("{source}\t{name}\n")
-        });
-        lines.collect()
+    /// Returns what [`RulePack::bundled`] knows of the rules without compiling them: the contents of
+    /// `rules/candidates.tsv` and of `rules/SHA256SUMS`. `make docs` writes both files.
+    pub fn bundled_index() -> Result<(String, String), RuleProblem> {
+        let (mut candidates, mut checksums) = (String::new(), String::new());
+        for folder in [""].into_iter().chain(OptionalRules::known()) {
+            let files = bundled::files_in(folder);
+            let pack = Self::load_over(&files, &[])?.pack;
+            let pairs = all_pairs(&pack.compiled().rules);
+            // Writing to a string can't fail.
+            for (source, name) in pairs::one_by_one(&pairs) {
+                let name = name.unwrap_or(ANY_NAME);
+                let ending = if folder.is_empty() { "" } else { "\t" };
+                let _ = writeln!(candidates, "{source}\t{name}{ending}{folder}");
+            }
+            for file in files {
+                let path = file.name.trim_start_matches("rules/");
+                let _ = writeln!(checksums, "{}  {path}", checksum(&file.text));
+            }
+        }
+        Ok((candidates, checksums))
     }
 
     /// Returns what makes the pack recognisable. `now` decides which filters have expired.
@@ -312,6 +312,7 @@ impl Loader {
             } else {
                 Candidates::All
             },
+            optional: OptionalRules::default(),
             digest: self.digest,
             rules_replaced: self.rules_replaced,
             compiled: OnceLock::from(compiled),
@@ -379,22 +380,4 @@ impl fmt::Display for CompiledFilter {
             None => Ok(()),
         }
     }
-}
-
-/// Returns the embedded rules, without the tests and example filters beside them.
-fn bundled_files() -> Vec<RuleFile> {
-    BUNDLED
-        .files()
-        .filter(|file| {
-            file.path()
-                .extension()
-                .is_some_and(|ending| ending == "yml")
-        })
-        .filter_map(|file| {
-            Some(RuleFile {
-                name: format!("rules/{}", file.path().display()),
-                text: file.contents_utf8()?.to_owned(),
-            })
-        })
-        .collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use billing_watch::{
     cloudtrail::Sources,
     config::{Config, ConfigError, RulesLocation},
-    rules::{Level, RulePack},
+    rules::{Level, OptionalRules, RulePack},
 };
 
 const TOPIC: &str = "arn:aws:sns:eu-central-1:999988887777:billing-alerts";
@@ -25,7 +25,7 @@ fn the_topic_is_the_only_required_variable() {
     assert_eq!(config.minimum_level, Level::Medium);
     assert_eq!(config.rules, RulesLocation::Bundled);
     assert!(!config.batch_alerts && config.withhold_values && !config.path_style_s3);
-    let bundled = RulePack::load(&[]).unwrap().pack;
+    let bundled = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     assert_eq!(
         config.watched(&bundled),
         Sources::only(["billingconsole.amazonaws.com"])
@@ -38,6 +38,7 @@ fn every_variable_is_read() {
         ("EVENT_SOURCES", "S3.amazonaws.com, billing-family"),
         ("MINIMUM_LEVEL", "informational"),
         ("BATCH_ALERTS", "true"),
+        ("OPTIONAL_RULES", " purchases,"),
         ("RULES_URI", "s3://rules/pack/"),
         ("LOG_READER_ROLE_ARN", READER),
         ("WITHHOLD_VALUES", "False"),
@@ -51,6 +52,7 @@ fn every_variable_is_read() {
         (config.minimum_level, config.max_expanded_bytes),
         (Level::Informational, 1000)
     );
+    assert_eq!(config.optional_rules, "purchases".parse().unwrap());
     assert_eq!(
         config.rules,
         RulesLocation::S3 {
@@ -58,7 +60,9 @@ fn every_variable_is_read() {
             prefix: "pack/".to_owned()
         }
     );
-    let Sources::Only(watched) = config.watched(&RulePack::load(&[]).unwrap().pack) else {
+    let Sources::Only(watched) =
+        config.watched(&RulePack::load(&OptionalRules::default(), &[]).unwrap().pack)
+    else {
         panic!("all sources watched");
     };
     assert!(watched.contains("s3.amazonaws.com") && watched.contains("payments.amazonaws.com"));
@@ -91,6 +95,7 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
         ("EVENT_SOURCES", "billingconsole"),
         ("MINIMUM_LEVEL", "urgent"),
         ("BATCH_ALERTS", "yes"),
+        ("OPTIONAL_RULES", "purchases,salaries"),
         ("RULES_URI", "https://example.com"),
         ("LEDGER_BUCKET", "s3://ledger/"),
         (
@@ -101,12 +106,13 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
         ("MAX_EXPANDED_BYTES", "0"),
     ])
     .unwrap_err();
-    insta::assert_snapshot!(error.problems.join("\n"), @r"
+    insta::assert_snapshot!(error.problems.join("\n"), @"
     ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no email subscribers)
     EVENT_SOURCES: `billingconsole` is not an event source; write names such as billingconsole.amazonaws.com, or billing-family, with commas between them
     EVENT_SOURCES names no source, so nothing could alert; write billingconsole.amazonaws.com
     MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
     BATCH_ALERTS: `yes` is neither true nor false
+    OPTIONAL_RULES: `salaries` is not a folder of optional rules; there is purchases
     RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
     LEDGER_BUCKET: `s3://ledger/` is not the name of a bucket; write the name alone, without s3:// or a key
     LOG_READER_ROLE_ARN: `arn:aws:iam::111122223333:user/reader` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME

@@ -15,7 +15,7 @@ use billing_watch::{
         Subscriptions,
     },
     report::Report,
-    rules::{Level, RulePack},
+    rules::{Level, OptionalRules, RulePack},
 };
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -163,7 +163,7 @@ impl SlowStores {
                 withhold_values: true,
                 limits: ScanLimits::default(),
             };
-            let pack = RulePack::load(&[]).unwrap().pack;
+            let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
             let ledger = Ledger::new(self, TOPIC);
             let clock = || now() + start.elapsed();
             let pipeline = Pipeline::new(self, self, ledger, pack, settings, clock);

@@ -11,7 +11,7 @@ use billing_watch::{
         LedgerError, LedgerStore, MemoryLedgerStore, PublicationOutcome, VersionedEntry,
         WriteOutcome, record_key,
     },
-    rules::{Finding, RulePack},
+    rules::{Finding, OptionalRules, RulePack},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -37,7 +37,7 @@ fn archive() -> Archive {
         now: now(),
         withhold_values: true,
     };
-    let pack = RulePack::load(&[]).unwrap().pack;
+    let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     let record = Record::from_value(record("CloseAccount", "e"));
     let rules = pack.evaluate(&record, now()).unwrap().rules;
     Archive {

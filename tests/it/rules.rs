@@ -5,14 +5,21 @@ use std::{collections::BTreeMap, path::Path};
 
 use billing_watch::{
     cloudtrail::{Candidates, Record},
-    rules::{Level, LoadedRules, Rule, RuleFile, RulePack},
+    rules::{Level, LoadedRules, OptionalRules, Rule, RuleFile, RulePack},
 };
 use serde_json::{Value, json};
 
 use crate::support::{CONSOLE, now, record};
 
 fn pack() -> RulePack {
-    RulePack::load(&[]).unwrap().pack
+    RulePack::load(&OptionalRules::default(), &[]).unwrap().pack
+}
+
+/// The bundled rules with all optional ones.
+fn everything() -> RulePack {
+    let names: Vec<&str> = OptionalRules::known().collect();
+    let optional = names.join(",").parse().unwrap();
+    RulePack::load(&optional, &[]).unwrap().pack
 }
 
 fn load(files: &[(&str, &str)]) -> LoadedRules {
@@ -23,7 +30,7 @@ fn load(files: &[(&str, &str)]) -> LoadedRules {
             text: (*text).to_owned(),
         })
         .collect();
-    RulePack::load(&files).unwrap()
+    RulePack::load(&OptionalRules::default(), &files).unwrap()
 }
 
 /// The titles of the rules that a record of these members matches.
@@ -70,9 +77,9 @@ pub(crate) fn record_of(event: &BTreeMap<String, String>) -> Value {
 
 #[test]
 fn every_billing_event_is_covered_by_a_rule_of_its_level() {
-    let pack = pack();
+    let pack = everything();
     let events = billing_events();
-    assert_eq!(events.len(), 272);
+    assert_eq!(events.len(), 297);
     for event in events {
         let matched = pack.evaluate(&Record::from_value(record_of(&event)), now());
         let matched = matched.unwrap_or_else(|| panic!("no rule for {event:?}"));
@@ -116,7 +123,7 @@ fn pair(record: &Value) -> (String, String) {
 
 #[test]
 fn every_rule_has_two_tests_that_match_and_two_near_misses() {
-    for rule in pack().rules() {
+    for rule in everything().rules() {
         let tests = tests_of(rule);
         let matching = &tests["match"];
         assert!(matching.len() >= 2, "{}: match", rule.file);
@@ -150,6 +157,7 @@ fn every_rule_says_why_it_matters_and_what_to_do() {
     let readme = include_str!("../../README.md");
     let count = format!("against {} [Sigma]", pack.rules().count());
     assert!(readme.contains(&count), "README.md: not \"{count}\"");
+    let pack = everything();
     for rule in pack.rules() {
         let file = &rule.file;
         assert!(rule.description.len() > 60, "{file}: description");
@@ -168,7 +176,7 @@ fn every_rule_says_why_it_matters_and_what_to_do() {
 
 #[test]
 fn the_rule_for_unknown_actions_excludes_every_known_name() {
-    let pack = pack();
+    let pack = everything();
     for event in billing_events() {
         let titles = titles(&pack, record_of(&event));
         assert!(
@@ -180,7 +188,7 @@ fn the_rule_for_unknown_actions_excludes_every_known_name() {
 
 #[test]
 fn a_rule_says_which_of_its_events_are_unverified() {
-    let pack = pack();
+    let pack = everything();
     for event in billing_events() {
         if !["service model", "third party", "IAM action"].contains(&&*event["evidence"]) {
             continue;
@@ -229,6 +237,52 @@ fn busy_sources_are_candidates_by_name_alone() {
         let is_candidate = pack.candidates().include(&Record::from_value(record));
         assert!(!is_candidate, "{source}: a rule gives no event names");
     }
+}
+
+#[test]
+fn optional_rules_apply_only_on_request_and_name_each_of_their_events() {
+    let (without, with) = (pack(), everything());
+    let bought =
+        json!({"eventSource": "savingsplans.amazonaws.com", "eventName": "CreateSavingsPlan"});
+    assert!(titles(&without, bought.clone()).is_empty());
+    assert_eq!(
+        titles(&with, bought.clone()),
+        ["Reservation or Savings Plan bought"]
+    );
+    // Without them, nothing of these sources is a candidate, and none of them is watched.
+    let added: Vec<&String> = with.sources().difference(without.sources()).collect();
+    assert_eq!(added.len(), 15, "{added:?}");
+    for pack in [&without, &with] {
+        let include = |record| pack.candidates().include(&Record::from_value(record));
+        assert_eq!(include(bought.clone()), pack.sources() == with.sources());
+        for source in &added {
+            assert!(
+                !include(json!({"eventSource": source, "eventName": "SomethingElse"})),
+                "{source}"
+            );
+        }
+    }
+    assert_ne!(without.identity(now()).digest, with.identity(now()).digest);
+}
+
+#[test]
+fn a_user_s_rule_replaces_an_optional_one() {
+    let id = "11111111-1111-4111-8111-111111111111";
+    let optional: OptionalRules = "purchases".parse().unwrap();
+    let pack = RulePack::load(&optional, &[]).unwrap().pack;
+    let bought = pack
+        .rules()
+        .find(|rule| rule.title.contains("Savings Plan"))
+        .unwrap();
+    let own = RuleFile {
+        name: "own.yml".to_owned(),
+        text: OWN_RULE.replace(id, &bought.id),
+    };
+    let loaded = RulePack::load(&optional, &[own]).unwrap();
+    assert_eq!(loaded.pack.identity(now()).rules_replaced, 1);
+    let record =
+        json!({"eventSource": "savingsplans.amazonaws.com", "eventName": "CreateSavingsPlan"});
+    assert!(titles(&loaded.pack, record).is_empty());
 }
 
 #[test]
@@ -572,7 +626,7 @@ fn the_example_filters_load() {
         })
         .collect();
     assert!(files.len() >= 2);
-    let loaded = RulePack::load(&files).unwrap();
+    let loaded = RulePack::load(&OptionalRules::default(), &files).unwrap();
     assert_eq!(loaded.rejected, []);
     assert_eq!(loaded.changes.len(), files.len());
 }

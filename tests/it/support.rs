@@ -17,7 +17,7 @@ use billing_watch::{
         StoreErrorKind, Subscriptions,
     },
     report::Report,
-    rules::{Level, RuleFile, RulePack},
+    rules::{Level, OptionalRules, RuleFile, RulePack},
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -283,7 +283,9 @@ impl Harness {
             std::mem::take(&mut self.store),
             &self.sink,
             Ledger::new(MemoryLedgerStore::default(), TOPIC),
-            RulePack::load(&self.rules).unwrap().pack,
+            RulePack::load(&OptionalRules::default(), &self.rules)
+                .unwrap()
+                .pack,
             self.settings.clone(),
             now,
         )

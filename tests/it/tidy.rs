@@ -1,5 +1,6 @@
 //! Promises that the compiler can't keep: directions of imports, documents that match the code.
 
+use billing_watch::rules::RulePack;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -132,21 +133,26 @@ fn the_rules_reference_is_current() {
 }
 
 #[test]
-fn the_candidates_of_the_bundled_rules_are_current() {
-    let compiled = billing_watch::rules::RulePack::load(&[]).unwrap().pack;
-    assert!(
-        read("rules/candidates.tsv") == compiled.candidates_file(),
-        "rules/candidates.tsv is not what rules/ gives: run `make docs`"
-    );
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    assert!(
-        read("rules/digest.txt").trim_end() == compiled.identity(now).digest,
-        "rules/digest.txt is not what rules/ gives: run `make docs`"
-    );
-    let bundled = billing_watch::rules::RulePack::bundled();
-    assert_eq!(bundled.identity(now), compiled.identity(now));
-    assert_eq!(bundled.candidates(), compiled.candidates());
-    assert_eq!(bundled.sources(), compiled.sources());
+fn the_index_of_the_bundled_rules_is_current() {
+    let (candidates, checksums) = RulePack::bundled_index().unwrap();
+    for (file, expected) in [
+        ("rules/candidates.tsv", candidates),
+        ("rules/SHA256SUMS", checksums),
+    ] {
+        assert!(
+            read(file) == expected,
+            "{file} is not what rules/ gives: run `make docs`"
+        );
+    }
+    for optional in ["", "purchases"] {
+        let optional = optional.parse().unwrap();
+        let compiled = RulePack::load(&optional, &[]).unwrap().pack;
+        let bundled = RulePack::bundled(&optional);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        assert_eq!(bundled.identity(now), compiled.identity(now));
+        assert_eq!(bundled.candidates(), compiled.candidates());
+        assert_eq!(bundled.sources(), compiled.sources());
+    }
 }
 
 #[test]

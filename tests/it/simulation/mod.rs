@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use billing_watch::rules::RulePack;
+use billing_watch::rules::{OptionalRules, RulePack};
 
 use schedule::{Outcome, run, run_with_one_crash};
 use world::BrokenRule;
@@ -48,7 +48,7 @@ fn run_all(
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let pack = RulePack::load(&[]).unwrap().pack;
+                let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
                 let mut own = Outcome::default();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
     let schedules = variable("SCHEDULES").unwrap_or(SCHEDULES);
     let (sum, failed) = run_all(seed..seed + schedules, BrokenRule::Nothing);
     if let Some((seed, violations)) = failed {
-        let pack = RulePack::load(&[]).unwrap().pack;
+        let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
         let again = run(seed, &pack, BrokenRule::Nothing, true);
         panic!(
             "{}\n\nschedule {seed}: {}\nreplay: make simulate SCHEDULES=1 SEED={seed}",
@@ -107,7 +107,7 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
 
 #[test]
 fn a_seed_gives_the_same_schedule_every_time() {
-    let pack = RulePack::load(&[]).unwrap().pack;
+    let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     for seed in 0..20 {
         let first = run(seed, &pack, BrokenRule::Nothing, true);
         let second = run(seed, &pack, BrokenRule::Nothing, true);
@@ -117,7 +117,7 @@ fn a_seed_gives_the_same_schedule_every_time() {
 
 #[test]
 fn a_crash_at_any_await_loses_nothing() {
-    let pack = RulePack::load(&[]).unwrap().pack;
+    let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     let (mut crashes, mut second) = (0, 0);
     for seed in 0..20 {
         for polls in 1..10_000 {
