@@ -8,15 +8,21 @@ use rsigma_parser::{
 
 use super::{
     RuleFile, RuleProblem,
-    check::{check_lints, check_logsource, checked_id, one_line, refuse_near, uncompilable},
+    check::{
+        check_lints, check_logsource, checked_id, one_line, problem, refuse_near, uncompilable,
+    },
     detections::{check_detections, needs_a_match},
     pack::CompiledFilter,
 };
+
+/// Begins the values that a user must replace in the filters of `rules/filters/`.
+const PLACEHOLDER: &str = "FILL-IN";
 
 pub(super) fn read_filter(
     file: &RuleFile,
     filter: FilterRule,
 ) -> Result<CompiledFilter, RuleProblem> {
+    check_filled_in(file)?;
     let id = checked_id(file, filter.id.as_deref())?;
     check_logsource(file, filter.logsource.as_ref())?;
     let reason = reason(file, &filter)?;
@@ -39,6 +45,21 @@ pub(super) fn read_filter(
         detection: compile_rule(&as_rule)
             .map_err(|error| uncompilable(file, &error.to_string()))?,
     })
+}
+
+/// Refuses a shipped filter whose values were not filled in. It would match nothing, and nobody would
+/// know why.
+fn check_filled_in(file: &RuleFile) -> Result<(), RuleProblem> {
+    let is_left = |line: &str| line.contains(PLACEHOLDER) && !line.trim_start().starts_with('#');
+    match file.text.lines().position(is_left) {
+        None => Ok(()),
+        Some(index) => Err(problem(
+            file,
+            Some(index + 1),
+            "a value is not filled in",
+            "replace each value that begins with FILL-IN",
+        )),
+    }
 }
 
 fn reason(file: &RuleFile, filter: &FilterRule) -> Result<String, RuleProblem> {

@@ -24,6 +24,7 @@ mod proxy;
 mod rules;
 mod scan;
 mod scan_edges;
+mod scenarios;
 mod side_by_side;
 mod simulation;
 mod support;
