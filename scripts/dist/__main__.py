@@ -18,7 +18,7 @@ import build
 import crates
 import sums
 import templates
-from paths import ROOT, VERSION
+from project import ROOT, VERSION
 
 # Files that a release holds as they are.
 COPIED = ["LICENSE", "samconfig.toml", "template-log-account.yaml", "scripts/connect.py", "examples/terraform/main.tf"]

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from paths import ROOT
+from project import ROOT
 
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 BINARY = "billing-watch-function"

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import tomllib
 
-from paths import ROOT
+from project import ROOT
 
 TEXT_NAMES = ("licen", "copying", "copyright", "notice", "unlicense")
 RULE = "-" * 100 + "\n"

@@ -7,7 +7,7 @@ import re
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from paths import ROOT
+from project import ROOT
 
 SOURCE = ROOT / "template.yaml"
 

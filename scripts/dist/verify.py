@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 import sums
-from paths import ROOT
+from project import ROOT
 
 
 def main():

@@ -13,7 +13,7 @@ from samtranslator.yaml_helper import yaml_parse
 from stack import ROOT
 
 import release_notes
-from paths import VERSION
+from project import VERSION
 
 ZIP = f"billing-watch-{VERSION}-x86_64.zip"
 
