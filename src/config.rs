@@ -14,11 +14,13 @@ const BILLING_FAMILY: &str = "billing-family";
 const BILLING_CONSOLE: &str = "billingconsole.amazonaws.com";
 /// The end of a FIFO topic's name, which SNS demands in lower case.
 const FIFO_ENDING: &str = ".fifo";
+/// Default time within which a canary must arrive.
+const DEFAULT_CANARY_MINUTES: i64 = 60;
 /// Default cap on an object's expanded size.
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
 /// Every variable of the function's own, in the order in which the documentation lists them.
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 12] = [
     "ALERT_TOPIC_ARN",
     "EVENT_SOURCES",
     "MINIMUM_LEVEL",
@@ -27,6 +29,8 @@ pub const VARIABLES: [&str; 10] = [
     "RULES_URI",
     "LEDGER_BUCKET",
     "LOG_READER_ROLE_ARN",
+    "CANARY_ROLE_ARN",
+    "CANARY_MINUTES",
     "WITHHOLD_VALUES",
     "MAX_EXPANDED_BYTES",
 ];
@@ -54,6 +58,10 @@ pub struct Config {
     pub ledger_bucket: Option<String>,
     /// Role that log files are read through; without it the function's own.
     pub log_reader_role_arn: Option<String>,
+    /// The function's own role, which calls the canary; `None` if the canary is off.
+    pub canary_role_arn: Option<String>,
+    /// Minutes within which a canary must arrive.
+    pub canary_minutes: i64,
     /// Whether personal values are withheld from alerts.
     pub withhold_values: bool,
     /// Cap on an object's expanded size, in bytes.
@@ -123,6 +131,15 @@ impl Config {
         let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
         let ledger_bucket = reader.parsed("LEDGER_BUCKET", None, bucket_name);
         let log_reader_role_arn = reader.parsed("LOG_READER_ROLE_ARN", None, role_arn);
+        let canary_role_arn = reader.parsed("CANARY_ROLE_ARN", None, role_arn);
+        let canary_minutes = reader.parsed("CANARY_MINUTES", DEFAULT_CANARY_MINUTES, minutes);
+        if canary_role_arn.is_some() && ledger_bucket.is_none() {
+            reader.problem(
+                "CANARY_ROLE_ARN is set and LEDGER_BUCKET is not; set both, because the ledger \
+                 remembers the canary"
+                    .to_owned(),
+            );
+        }
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
@@ -150,6 +167,8 @@ impl Config {
             rules,
             ledger_bucket,
             log_reader_role_arn,
+            canary_role_arn,
+            canary_minutes,
             withhold_values,
             max_expanded_bytes,
             path_style_s3,
@@ -272,6 +291,17 @@ fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// S3's rule on the names of general purpose buckets, as far as a typing error breaks it.
+fn minutes(text: &str) -> Result<i64, String> {
+    let minutes = text
+        .parse()
+        .ok()
+        .filter(|minutes| (1..=10_000).contains(minutes));
+    minutes.ok_or_else(|| {
+        let text = text.escape_default();
+        format!("`{text}` is not a number of minutes from 1 to 10000")
+    })
+}
+
 fn bucket_name(text: &str) -> Result<Option<String>, String> {
     let is_name = (3..=63).contains(&text.len())
         && text

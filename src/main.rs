@@ -16,14 +16,14 @@ use billing_watch::{
     aws::{Clients, FunctionLedgerStore, S3LogStore, SnsAlertSink},
     cloudtrail::{Candidates, ScanLimits, Sources},
     config::{Config, RulesLocation},
-    envelope::{Envelope, ErrorType, InvocationError, with_causes},
+    envelope::{Action, Envelope, ErrorType, InvocationError, with_causes},
     ledger::Ledger,
     metrics::emf_line,
-    pipeline::{Invocation, Pipeline, Settings},
+    pipeline::{CanarySettings, Invocation, Pipeline, Settings},
     report::Report,
     rules::{LoadedRules, RulePack},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -49,6 +49,7 @@ struct Function {
 }
 
 struct Prepared {
+    clients: Clients,
     pipeline: FunctionPipeline,
     rules_rejected: u64,
 }
@@ -158,7 +159,13 @@ impl Function {
             Ok(prepared) => prepared,
             Err(error) => return (Report::default(), Err(error)),
         };
-        let (mut report, outcomes) = prepared.pipeline.handle(envelope, invocation).await;
+        let pipeline = &prepared.pipeline;
+        let (mut report, outcomes) = if envelope.action() == Some(Action::Canary) {
+            let call = async |nonce: &str| prepared.clients.call_canary(nonce).await;
+            Box::pin(pipeline.canary(&random(), invocation, call)).await
+        } else {
+            pipeline.handle(envelope, invocation).await
+        };
         report.rules_rejected = prepared.rules_rejected;
         let response = envelope.respond(&outcomes, serde_json::json!(report));
         (report, response)
@@ -213,6 +220,13 @@ impl Function {
                 expanded_bytes: config.max_expanded_bytes,
                 ..ScanLimits::default()
             },
+            canary: config
+                .canary_role_arn
+                .clone()
+                .map(|role_arn| CanarySettings {
+                    role_arn,
+                    within: SignedDuration::from_mins(config.canary_minutes),
+                }),
         };
         let ledger = clients.ledger_store(config.ledger_bucket.as_deref());
         Ok(Prepared {
@@ -225,6 +239,7 @@ impl Function {
                 Timestamp::now,
             ),
             rules_rejected: rejected.len() as u64,
+            clients,
         })
     }
 
@@ -272,14 +287,18 @@ impl Function {
 ///
 /// A deadline in the past counts as none: `cargo lambda watch` sends one of 1970.
 fn invocation(context: &lambda_runtime::Context) -> Invocation {
-    let random = RandomState::new().build_hasher().finish();
     let deadline = i64::try_from(context.deadline)
         .ok()
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
     Invocation {
-        id: format!("{}/{random:016x}", context.request_id),
+        id: format!("{}/{}", context.request_id, random()),
         deadline: deadline.filter(|deadline| *deadline > Timestamp::now()),
     }
+}
+
+/// Returns 16 hexadecimal digits that no other call returns.
+fn random() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// Logs what slows a pack down, and what has no effect any more.

@@ -53,7 +53,11 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
         let is_size = name.ends_with("Bytes");
         one(name, if is_size { "Bytes" } else { "Count" }, count)
     });
+    let canary = report
+        .canary_missing
+        .map(|missing| one("CanaryMissing", "Count", missing));
     let delays = [
+        ("CanaryDelay", &report.canary_delay_seconds),
         ("AlertDelay", &report.alert_delay_seconds),
         ("HandlingDelay", &report.handling_delay_seconds),
     ];
@@ -69,6 +73,7 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
     counters
         .chain([one("ColdStart", "Count", u64::from(cold_start))])
         .chain(rules)
+        .chain(canary)
         .chain(delays.map(|(name, seconds)| Metric {
             definition: Definition {
                 name,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::rules::{Level, PackIdentity};
@@ -29,6 +29,13 @@ macro_rules! report {
             /// The rules that the invocation applied; `None` if it ended before it had any.
             #[serde(rename = "Rules", skip_serializing_if = "Option::is_none")]
             pub rules: Option<PackIdentity>,
+            /// Whether the canary before this one did not arrive in time: 1 or 0; `None` where the
+            /// invocation was not about canaries.
+            #[serde(rename = "CanaryMissing", skip_serializing_if = "Option::is_none")]
+            pub canary_missing: Option<u64>,
+            /// Seconds from a canary's call until its record was scanned.
+            #[serde(skip)]
+            pub canary_delay_seconds: Vec<f64>,
             /// Seconds from the event to its accepted alert, for as many findings as one line of
             /// metrics may hold.
             #[serde(skip)]
@@ -109,6 +116,7 @@ impl Report {
         for (filter, count) in &other.suppressed_by {
             *self.suppressed_by.entry(filter.clone()).or_default() += count;
         }
+        extend_bounded(&mut self.canary_delay_seconds, &other.canary_delay_seconds);
         extend_bounded(&mut self.alert_delay_seconds, &other.alert_delay_seconds);
         extend_bounded(
             &mut self.handling_delay_seconds,
@@ -138,6 +146,14 @@ impl Report {
     ) {
         if let Some(event_time) = event_time {
             note_delay(&mut self.alert_delay_seconds, event_time, accepted_at);
+        }
+    }
+
+    pub(crate) fn note_canary_delay(&mut self, delay: Option<SignedDuration>) {
+        if let Some(delay) = delay {
+            // A clock that is behind must not make a negative delay.
+            let seconds = delay.as_secs_f64().max(0.0);
+            extend_bounded(&mut self.canary_delay_seconds, &[seconds]);
         }
     }
 

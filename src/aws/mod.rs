@@ -1,5 +1,6 @@
 //! The only code that uses the AWS SDK: S3 and SNS behind the traits of pipeline and ledger.
 
+mod account;
 mod alert_sink;
 mod http;
 mod ledger_store;
@@ -42,6 +43,8 @@ const READER_SESSION: &str = "billing-watch";
 /// Clients that share connections and credentials.
 #[derive(Clone, Debug)]
 pub struct Clients {
+    /// What all clients share, for those that are made when they are needed.
+    shared: SdkConfig,
     s3: aws_sdk_s3::Client,
     /// S3 with the credentials for reading log files.
     logs: aws_sdk_s3::Client,
@@ -112,6 +115,7 @@ impl Clients {
             )
             .build();
         Self {
+            shared: shared.clone(),
             s3: s3_client,
             logs,
             sns: aws_sdk_sns::Client::from_conf(sns),

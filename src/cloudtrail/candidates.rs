@@ -62,6 +62,21 @@ impl Candidates {
         Self::Of(Pairs { sources })
     }
 
+    /// Adds the pair of an event source and an event name.
+    #[must_use]
+    pub fn and(self, source: &str, name: &str) -> Self {
+        let Self::Of(Pairs { mut sources }) = self else {
+            return self;
+        };
+        let (source, name) = (source.to_lowercase(), name.to_lowercase());
+        let (source, name) = (source.as_bytes(), name.as_bytes());
+        match sources.binary_search_by(|(known, _)| compare(known, source)) {
+            Ok(found) => sources[found].1.insert(name),
+            Err(place) => sources.insert(place, (source.into(), Names::Only(vec![name.into()]))),
+        }
+        Self::Of(Pairs { sources })
+    }
+
     /// Returns whether some rule may match the record. Of an array any member counts, as for Sigma.
     pub fn include(&self, record: &Record) -> bool {
         let Self::Of(pairs) = self else { return true };
@@ -105,6 +120,14 @@ impl Pairs {
 }
 
 impl Names {
+    fn insert(&mut self, name: &[u8]) {
+        if let Self::Only(names) = self
+            && let Err(place) = names.binary_search_by(|known| compare(known, name))
+        {
+            names.insert(place, name.into());
+        }
+    }
+
     /// Returns whether a name, written in any case, is one of these.
     pub(super) fn include(&self, name: &[u8]) -> bool {
         match self {

@@ -60,6 +60,10 @@ error_types! {
     AlertRefused, retryable: false;
     /// SNS accepted the self-test's alert, but the topic has no confirmed subscription.
     NoSubscribers, retryable: false;
+    /// The canary's call failed.
+    CanaryNotSent, retryable: true;
+    /// The function was asked for a canary, and the canary is off.
+    CanaryOff, retryable: false;
     /// The user's rules could not be read.
     RulesUnavailable, retryable: true;
     /// The bundled rules do not load together with the user's: a fault of this build.

@@ -124,12 +124,21 @@ pub struct Envelope {
     reply: Reply,
 }
 
+/// What an envelope may ask for beside deliveries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// `{"action": "self-test"}`: publish a test alert, and look who is subscribed.
+    SelfTest,
+    /// `{"action": "canary"}`: judge the last canary, and call the next one.
+    Canary,
+}
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Reply {
     /// The report as JSON, or an error.
     Report,
-    /// The report, after a test alert.
-    SelfTest,
+    /// The report, after an action that the envelope asks for.
+    Action(Action),
     /// The ids of failed messages; of a FIFO queue, all messages from the first failed one on.
     SqsBatch { fifo: bool },
     /// A result for each task.
@@ -151,11 +160,7 @@ impl Envelope {
         if let Some(messages) = sqs_messages(value) {
             return Self::parse_sqs(messages);
         }
-        let reply = if is_self_test(value) {
-            Reply::SelfTest
-        } else {
-            Reply::Report
-        };
+        let reply = action(value).map_or(Reply::Report, Reply::Action);
         let mut delivery = Delivery::default();
         delivery.collect(value, NESTING);
         if delivery.object_events.is_empty() && !delivery.problems.is_empty() {
@@ -167,9 +172,12 @@ impl Envelope {
         })
     }
 
-    /// Returns whether the envelope asks for a test alert.
-    pub fn is_self_test(&self) -> bool {
-        self.reply == Reply::SelfTest
+    /// Returns the action that the envelope asks for.
+    pub fn action(&self) -> Option<Action> {
+        match self.reply {
+            Reply::Action(action) => Some(action),
+            _ => None,
+        }
     }
 
     fn parse_sqs(messages: &[Value]) -> Result<Self, EnvelopeError> {
@@ -241,7 +249,7 @@ impl Delivery {
             for record in records {
                 self.collect_record(record, below);
             }
-        } else if text(value, "Event") == Some("s3:TestEvent") || is_self_test(value) {
+        } else if text(value, "Event") == Some("s3:TestEvent") || action(value).is_some() {
             // Nothing to do, by design.
         } else if text(value, "Type") == Some("Notification") {
             let message = text(value, "Message").ok_or(EnvelopeError::Incomplete {
@@ -341,8 +349,12 @@ fn sqs_messages(value: &Value) -> Option<&[Value]> {
     all.then_some(records)
 }
 
-fn is_self_test(value: &Value) -> bool {
-    text(value, "action") == Some("self-test")
+fn action(value: &Value) -> Option<Action> {
+    match text(value, "action")? {
+        "self-test" => Some(Action::SelfTest),
+        "canary" => Some(Action::Canary),
+        _ => None,
+    }
 }
 
 fn batch_schema(value: &Value) -> Result<&str, EnvelopeError> {

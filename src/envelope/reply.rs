@@ -25,7 +25,7 @@ impl Envelope {
     ) -> Result<Value, InvocationError> {
         let parts = || self.deliveries.iter().zip(outcomes);
         match &self.reply {
-            Reply::Report | Reply::SelfTest => {
+            Reply::Report | Reply::Action(_) => {
                 let failures: Vec<&Failure> = outcomes
                     .iter()
                     .flat_map(|outcome| &outcome.failures)

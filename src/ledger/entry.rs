@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Canary;
 use crate::alert::{AttributeValue, Message, Summary};
 
 /// The state of one record.
@@ -20,6 +21,9 @@ pub struct Entry {
     pub claim: Option<Lease>,
     /// The accepted alerts, one for each topic.
     pub published: Vec<Publication>,
+    /// The canaries, the last one first, in the one entry that is about them and about no record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Canary>,
 }
 
 impl Entry {
@@ -28,6 +32,7 @@ impl Entry {
         Self {
             claim: Some(lease.clone()),
             published,
+            ..Self::default()
         }
     }
 

@@ -4,6 +4,7 @@
 //! has accepted it. Anybody may take over a claim that has expired. ARCHITECTURE.md draws the states
 //! and lists what happens after a crash at each point.
 
+mod canary;
 mod entry;
 mod memory;
 
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 pub use self::{
+    canary::{Canary, CanaryMeeting, CanaryRun},
     entry::{Archive, ArchivedMessage, Entry, Lease, Publication, SentMessage},
     memory::MemoryLedgerStore,
 };
@@ -253,8 +255,8 @@ impl<S: LedgerStore> Ledger<S> {
         let _permit = self.recording.acquire().await;
         let key = &claim.key;
         let mut entry = Entry {
-            claim: None,
             published: claim.published.clone(),
+            ..Entry::default()
         };
         entry.published.push(Publication {
             topic: self.topic.clone(),

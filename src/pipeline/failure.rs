@@ -1,6 +1,7 @@
 //! Failures under their stable names: each names its object, the causes, and the remedy if there is one.
 
 use super::{
+    canary::CanaryCallError,
     record_source::{ReadError, StoreError, StoreErrorKind},
     sink::{SinkError, Subscriptions},
 };
@@ -103,6 +104,42 @@ pub(super) fn no_subscribers(subscriptions: Subscriptions) -> Failure {
              to confirm",
             subscriptions.pending
         ),
+    }
+}
+
+pub(super) fn canary_ledger(error: &LedgerError) -> Failure {
+    Failure {
+        error_type: ErrorType::LedgerUnavailable,
+        message: with_remedy(format!("the canary: {}", with_causes(error)), error.remedy),
+    }
+}
+
+pub(super) fn canary_call(error: &CanaryCallError) -> Failure {
+    Failure {
+        error_type: ErrorType::CanaryNotSent,
+        message: with_remedy(
+            format!(
+                "failed to call account:ListRegions for the canary: {}",
+                with_causes(error)
+            ),
+            error.remedy,
+        ),
+    }
+}
+
+pub(super) fn canary_too_late() -> Failure {
+    Failure {
+        error_type: ErrorType::DeadlineExceeded,
+        message: "the canary: the invocation's deadline came first".to_owned(),
+    }
+}
+
+pub(super) fn canary_off() -> Failure {
+    Failure {
+        error_type: ErrorType::CanaryOff,
+        message: "the canary is off: set the parameter CanarySchedule, or CANARY_ROLE_ARN and \
+                  LEDGER_BUCKET"
+            .to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Data moves through the stages in one direction, and each stage has a file: `plan`,
 //! `record_source`, `triage`, `groups`, `sender`, `outcome`. Only this file knows them all.
 
+mod canary;
 mod deadline;
 mod failure;
 mod groups;
@@ -24,12 +25,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     alert::escape::clean,
-    cloudtrail::{Candidates, Scan, ScanLimits, Sources},
-    envelope::{Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
+    cloudtrail::{Candidates, Record, Scan, ScanLimits, Sources},
+    envelope::{self, Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
     ledger::{Ledger, LedgerStore},
     report::Report,
     rules::{Level, RulePack},
 };
+use canary::Met;
 use deadline::Deadline;
 use groups::Groups;
 use outcome::JobOutcome;
@@ -42,6 +44,7 @@ use task_result::TaskResult;
 use triage::{Decision, Triage};
 
 pub use self::{
+    canary::{CanaryCallError, CanarySettings, app_name},
     deadline::REQUEST_TIME,
     record_source::{LogBody, LogStore, StoreError, StoreErrorKind},
     sink::{AlertSink, SinkError, Subscriptions},
@@ -68,6 +71,8 @@ pub struct Settings {
     pub withhold_values: bool,
     /// Bounds of each scan.
     pub limits: ScanLimits,
+    /// The canary; `None` if it is off.
+    pub canary: Option<CanarySettings>,
 }
 
 /// One attempt at an envelope.
@@ -89,6 +94,7 @@ pub struct Pipeline<S, A, L, C> {
     candidates: Arc<Candidates>,
     withhold_values: bool,
     limits: ScanLimits,
+    canary: Option<CanarySettings>,
     /// Has a permit for each large file that may be read at the same time.
     large_files: Semaphore,
     /// Has a permit for each message that may be published at the same time.
@@ -110,7 +116,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             store,
             sink,
             ledger,
-            candidates: Arc::new(pack.candidates().clone()),
+            candidates: Arc::new(candidates(&pack, settings.canary.is_some())),
             triage: Triage {
                 pack,
                 watched: settings.watched,
@@ -119,6 +125,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             },
             withhold_values: settings.withhold_values,
             limits: settings.limits,
+            canary: settings.canary,
             large_files: Semaphore::new(CONCURRENT_LARGE_FILES),
             publishing: Semaphore::new(CONCURRENT_MESSAGES),
             clock,
@@ -142,7 +149,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         let mut report = sum_reports(deliveries, &jobs);
         let rules = self.triage.pack.identity(deadline.now());
         let mut outcomes = delivery_outcomes(deliveries, &plan, &jobs);
-        if envelope.is_self_test() {
+        if envelope.action() == Some(envelope::Action::SelfTest) {
             let test = Box::pin(self_test(&self.sink, &rules, deadline)).await;
             report.messages += test.messages;
             for outcome in &mut outcomes {
@@ -151,6 +158,40 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         }
         report.rules = Some(rules);
         (report, outcomes)
+    }
+
+    /// Judges the last canary and calls the next one through `call`. `nonce` is 16 hexadecimal digits.
+    ///
+    /// Returns what [`Pipeline::handle`] returns, for an envelope that asks for a canary.
+    pub async fn canary(
+        &self,
+        nonce: &str,
+        invocation: &Invocation,
+        call: impl AsyncFnOnce(&str) -> Result<(), CanaryCallError>,
+    ) -> (Report, Vec<DeliveryOutcome>) {
+        let deadline = &Deadline::new(invocation.deadline, &self.clock);
+        let (mut report, failure) = match &self.canary {
+            Some(settings) => canary::send(&self.ledger, settings, nonce, deadline, call).await,
+            None => (Report::default(), Some(failure::canary_off())),
+        };
+        if let Some(failure) = &failure {
+            tracing::error!(
+                error_type = %failure.error_type,
+                error = failure.message,
+                "the canary failed"
+            );
+        }
+        report.rules = Some(self.triage.pack.identity(deadline.now()));
+        let outcome = DeliveryOutcome {
+            failures: failure.into_iter().collect(),
+            ..DeliveryOutcome::default()
+        };
+        (report, vec![outcome])
+    }
+
+    /// Returns the nonce of a record that looks like a canary's.
+    fn canary_nonce<'a>(&self, record: &'a Record) -> Option<&'a str> {
+        self.canary.as_ref()?.nonce(record)
     }
 
     /// Handles jobs side by side. Returns their outcomes in the order of the jobs.
@@ -220,6 +261,21 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
+            if let Some(nonce) = self.canary_nonce(&record) {
+                // On the heap: it is seldom needed.
+                let met = Box::pin(canary::meet(&self.ledger, nonce, deadline));
+                match met.await {
+                    Ok(Met::Canary(delay)) => {
+                        outcome.report.note_canary_delay(delay);
+                        continue;
+                    }
+                    Ok(Met::Other) => {}
+                    Err(failure) => {
+                        outcome.fail(failure);
+                        continue;
+                    }
+                }
+            }
             let triaged = self.triage.decide(record, job.batch_task, deadline.now());
             let Some(triaged) = triaged else { continue };
             outcome.count(&triaged, job.batch_task);
@@ -233,6 +289,16 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         outcome.add(sender.finish().await);
         // A large file's permit is held until here, because the sender may hold findings of it.
         outcome.finish(records.end(read), job, deadline.now())
+    }
+}
+
+/// The records that some rule can match, and those of the canary.
+fn candidates(pack: &RulePack, with_canary: bool) -> Candidates {
+    let candidates = pack.candidates().clone();
+    if with_canary {
+        candidates.and(canary::SOURCE, canary::EVENT_NAME)
+    } else {
+        candidates
     }
 }
 

@@ -136,7 +136,7 @@ impl JobOutcome {
     }
 
     /// Logs the first failure of each kind, and keeps the one that the delivery reports.
-    fn fail(&mut self, failure: Failure) {
+    pub(super) fn fail(&mut self, failure: Failure) {
         if self.logged.insert(failure.error_type) {
             tracing::error!(
                 error_type = %failure.error_type,

@@ -55,7 +55,8 @@ def run_functions_as_processes():
             bootstrap.chmod(0o755)
             self.instance = Lambda(
                 str(bootstrap),
-                {name: str(value) for name, value in env_vars.items()},
+                # LocalStack does not know Account Management.
+                {name: str(value) for name, value in env_vars.items()} | {"AWS_ENDPOINT_URL_ACCOUNT": os.environ["ACCOUNT_ADDRESS"]},
                 timeout=self.function_version.config.timeout,
                 log=open(os.environ["FUNCTION_LOG"], "ab", buffering=0),
             )

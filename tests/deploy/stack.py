@@ -2,11 +2,13 @@
 
 import functools
 import gzip
+import http.server
 import io
 import json
 import os
 import pathlib
 import subprocess
+import threading
 import time
 import zipfile
 
@@ -61,10 +63,34 @@ def subscribe_queue(sns, sqs, topic_arn):
     return url
 
 
+class AccountManagement(http.server.ThreadingHTTPServer):
+    """Answers like AWS Account Management that there are no Regions, and keeps each request's path and user agent."""
+
+    def __init__(self):
+        self.calls = calls = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                calls.append((self.path, self.headers["User-Agent"]))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"Regions": []}')
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.address = "http://{}:{}".format(*self.server_address)
+
+
 class LocalStack:
     """A running LocalStack, with clients for any account."""
 
     def __init__(self, directory):
+        self.account_management = AccountManagement()
         self.function_log = pathlib.Path(directory) / "function.log"
         self.call_log = pathlib.Path(directory) / "calls.log"
         for log in (self.function_log, self.call_log):
@@ -72,7 +98,8 @@ class LocalStack:
         self.child = subprocess.Popen(
             [ROOT / ".venv-localstack/bin/python", ROOT / "tests/deploy/localstack_peer.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "FUNCTION_LOG": str(self.function_log), "CALL_LOG": str(self.call_log)},
+            env={**os.environ, "FUNCTION_LOG": str(self.function_log), "CALL_LOG": str(self.call_log),
+                 "ACCOUNT_ADDRESS": self.account_management.address},
         )
         for line in self.child.stdout:
             if line.startswith("http://"):

@@ -162,6 +162,7 @@ impl SlowStores {
                 batch_alerts: false,
                 withhold_values: true,
                 limits: ScanLimits::default(),
+                canary: None,
             };
             let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
             let ledger = Ledger::new(self, TOPIC);

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod bad_input;
+mod canary;
 mod candidates;
 mod claims;
 mod config;

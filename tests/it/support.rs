@@ -265,6 +265,7 @@ impl Harness {
                 batch_alerts: false,
                 withhold_values: true,
                 limits: ScanLimits::default(),
+                canary: None,
             },
             rules: Vec::new(),
             store: MemoryStore::default(),

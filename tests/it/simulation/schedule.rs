@@ -156,6 +156,7 @@ impl Schedule {
                         buffer_bytes: 4_096,
                         ..ScanLimits::default()
                     },
+                    canary: None,
                 };
                 let clock: Box<dyn Fn() -> Timestamp> = Box::new(move || clock.now() + skew);
                 let ledger = Ledger::new(instance.clone(), TOPIC);
