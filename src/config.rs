@@ -16,11 +16,13 @@ const BILLING_CONSOLE: &str = "billingconsole.amazonaws.com";
 const FIFO_ENDING: &str = ".fifo";
 /// Default time within which a canary must arrive.
 const DEFAULT_CANARY_MINUTES: i64 = 60;
+/// Default number of days without a log file.
+const DEFAULT_COVERAGE_DAYS: i64 = 7;
 /// Default cap on an object's expanded size.
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
 /// Every variable of the function's own, in the order in which the documentation lists them.
-pub const VARIABLES: [&str; 12] = [
+pub const VARIABLES: [&str; 14] = [
     "ALERT_TOPIC_ARN",
     "EVENT_SOURCES",
     "MINIMUM_LEVEL",
@@ -31,6 +33,8 @@ pub const VARIABLES: [&str; 12] = [
     "LOG_READER_ROLE_ARN",
     "CANARY_ROLE_ARN",
     "CANARY_MINUTES",
+    "COVERAGE_URI",
+    "COVERAGE_DAYS",
     "WITHHOLD_VALUES",
     "MAX_EXPANDED_BYTES",
 ];
@@ -62,6 +66,10 @@ pub struct Config {
     pub canary_role_arn: Option<String>,
     /// Minutes within which a canary must arrive.
     pub canary_minutes: i64,
+    /// Bucket and prefix of the log files, for the coverage check; `None` if the check is off.
+    pub coverage: Option<(String, String)>,
+    /// Days without a log file after which the coverage check names an account.
+    pub coverage_days: i64,
     /// Whether personal values are withheld from alerts.
     pub withhold_values: bool,
     /// Cap on an object's expanded size, in bytes.
@@ -140,6 +148,10 @@ impl Config {
                     .to_owned(),
             );
         }
+        let coverage = reader.parsed("COVERAGE_URI", None, |text| {
+            bucket_and_prefix(text).map(Some)
+        });
+        let coverage_days = reader.parsed("COVERAGE_DAYS", DEFAULT_COVERAGE_DAYS, days);
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
@@ -169,6 +181,8 @@ impl Config {
             log_reader_role_arn,
             canary_role_arn,
             canary_minutes,
+            coverage,
+            coverage_days,
             withhold_values,
             max_expanded_bytes,
             path_style_s3,
@@ -300,6 +314,24 @@ fn minutes(text: &str) -> Result<i64, String> {
         let text = text.escape_default();
         format!("`{text}` is not a number of minutes from 1 to 10000")
     })
+}
+
+fn days(text: &str) -> Result<i64, String> {
+    let days = text.parse().ok().filter(|days| (1..=365).contains(days));
+    days.ok_or_else(|| {
+        let text = text.escape_default();
+        format!("`{text}` is not a number of days from 1 to 365")
+    })
+}
+
+fn bucket_and_prefix(text: &str) -> Result<(String, String), String> {
+    match rules_location(text)? {
+        RulesLocation::S3 { bucket, prefix } => Ok((bucket, prefix)),
+        _ => Err(format!(
+            "`{}` is not s3://BUCKET/PREFIX/",
+            text.escape_default()
+        )),
+    }
 }
 
 fn bucket_name(text: &str) -> Result<Option<String>, String> {

@@ -19,7 +19,7 @@ use billing_watch::{
     envelope::{Action, Envelope, ErrorType, InvocationError, with_causes},
     ledger::Ledger,
     metrics::emf_line,
-    pipeline::{CanarySettings, Invocation, Pipeline, Settings},
+    pipeline::{CanarySettings, CoverageSettings, Invocation, Pipeline, Settings, check_coverage},
     report::Report,
     rules::{LoadedRules, RulePack},
 };
@@ -160,15 +160,30 @@ impl Function {
             Err(error) => return (Report::default(), Err(error)),
         };
         let pipeline = &prepared.pipeline;
-        let (mut report, outcomes) = if envelope.action() == Some(Action::Canary) {
-            let call = async |nonce: &str| prepared.clients.call_canary(nonce).await;
-            Box::pin(pipeline.canary(&random(), invocation, call)).await
-        } else {
-            pipeline.handle(envelope, invocation).await
+        let (mut report, outcomes) = match envelope.action() {
+            Some(Action::Canary) => {
+                let call = async |nonce: &str| prepared.clients.call_canary(nonce).await;
+                Box::pin(pipeline.canary(&random(), invocation, call)).await
+            }
+            Some(Action::Coverage) => {
+                let (listing, settings) = (prepared.clients.log_store(), self.coverage());
+                let check = check_coverage(&listing, settings.as_ref(), invocation, Timestamp::now);
+                Box::pin(check).await
+            }
+            Some(Action::SelfTest) | None => pipeline.handle(envelope, invocation).await,
         };
         report.rules_rejected = prepared.rules_rejected;
         let response = envelope.respond(&outcomes, serde_json::json!(report));
         (report, response)
+    }
+
+    fn coverage(&self) -> Option<CoverageSettings> {
+        let (bucket, prefix) = self.config.coverage.clone()?;
+        Some(CoverageSettings {
+            bucket,
+            prefix,
+            days: self.config.coverage_days,
+        })
     }
 
     /// Builds the pipeline on the first invocation, in at most 80% of its time.

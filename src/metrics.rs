@@ -56,6 +56,9 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
     let canary = report
         .canary_missing
         .map(|missing| one("CanaryMissing", "Count", missing));
+    let silent = report
+        .accounts_without_logs
+        .map(|accounts| one("AccountsWithoutLogs", "Count", accounts));
     let delays = [
         ("CanaryDelay", &report.canary_delay_seconds),
         ("AlertDelay", &report.alert_delay_seconds),
@@ -74,6 +77,7 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
         .chain([one("ColdStart", "Count", u64::from(cold_start))])
         .chain(rules)
         .chain(canary)
+        .chain(silent)
         .chain(delays.map(|(name, seconds)| Metric {
             definition: Definition {
                 name,

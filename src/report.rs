@@ -33,6 +33,13 @@ macro_rules! report {
             /// invocation was not about canaries.
             #[serde(rename = "CanaryMissing", skip_serializing_if = "Option::is_none")]
             pub canary_missing: Option<u64>,
+            /// Accounts that had log files before and have none now; `None` where the invocation was no
+            /// coverage check.
+            #[serde(rename = "AccountsWithoutLogs", skip_serializing_if = "Option::is_none")]
+            pub accounts_without_logs: Option<u64>,
+            /// The ids of the first 100 of these accounts.
+            #[serde(rename = "WithoutLogs", skip_serializing_if = "Vec::is_empty")]
+            pub without_logs: Vec<String>,
             /// Seconds from a canary's call until its record was scanned.
             #[serde(skip)]
             pub canary_delay_seconds: Vec<f64>,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::request_error::RequestError;
 use crate::{
     envelope::ObjectRef,
-    pipeline::{LogBody, LogStore, StoreError, StoreErrorKind},
+    pipeline::{LogBody, LogListing, LogStore, StoreError, StoreErrorKind},
 };
 
 /// Log files in S3.
@@ -40,6 +40,31 @@ impl LogStore for S3LogStore {
         Ok(S3Body {
             stream: output.body,
         })
+    }
+}
+
+impl LogListing for S3LogStore {
+    async fn folders(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let request = self.client.list_objects_v2().bucket(bucket).prefix(prefix);
+        let mut pages = request.delimiter("/").into_paginator().send();
+        let mut folders = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(store_error)?;
+            let names = page.common_prefixes().iter();
+            folders.extend(names.filter_map(|folder| folder.prefix().map(str::to_owned)));
+        }
+        Ok(folders)
+    }
+
+    async fn has_key_after(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        start: &str,
+    ) -> Result<bool, StoreError> {
+        let request = self.client.list_objects_v2().bucket(bucket).prefix(prefix);
+        let page = request.start_after(start).max_keys(1).send().await;
+        Ok(!page.map_err(store_error)?.contents().is_empty())
     }
 }
 

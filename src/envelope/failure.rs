@@ -64,6 +64,8 @@ error_types! {
     CanaryNotSent, retryable: true;
     /// The function was asked for a canary, and the canary is off.
     CanaryOff, retryable: false;
+    /// The function was asked for a coverage check, and the check is off.
+    CoverageOff, retryable: false;
     /// The user's rules could not be read.
     RulesUnavailable, retryable: true;
     /// The bundled rules do not load together with the user's: a fault of this build.

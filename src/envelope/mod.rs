@@ -131,6 +131,8 @@ pub enum Action {
     SelfTest,
     /// `{"action": "canary"}`: judge the last canary, and call the next one.
     Canary,
+    /// `{"action": "coverage"}`: look for accounts without log files.
+    Coverage,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -353,6 +355,7 @@ fn action(value: &Value) -> Option<Action> {
     match text(value, "action")? {
         "self-test" => Some(Action::SelfTest),
         "canary" => Some(Action::Canary),
+        "coverage" => Some(Action::Coverage),
         _ => None,
     }
 }

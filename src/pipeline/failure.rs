@@ -134,6 +134,56 @@ pub(super) fn canary_too_late() -> Failure {
     }
 }
 
+pub(super) fn list(bucket: &str, error: &StoreError) -> Failure {
+    let (error_type, remedy) = match error.kind {
+        StoreErrorKind::AccessDenied => (
+            ErrorType::ObjectAccessDenied,
+            "allow s3:ListBucket to the reading role (LOG_READER_ROLE_ARN, or else the function's \
+             own), in its own policy and in the bucket's",
+        ),
+        StoreErrorKind::AssumeRoleDenied => (
+            ErrorType::ObjectAccessDenied,
+            "let the function's role assume the role in LOG_READER_ROLE_ARN",
+        ),
+        StoreErrorKind::Missing => (ErrorType::ObjectMissing, "correct COVERAGE_URI"),
+        StoreErrorKind::Throttled => (ErrorType::ObjectThrottled, error.remedy),
+        _ => (ErrorType::ObjectUnreadable, error.remedy),
+    };
+    let causes = with_causes(error);
+    Failure {
+        error_type,
+        message: with_remedy(format!("failed to list s3://{bucket}: {causes}"), remedy),
+    }
+}
+
+pub(super) fn coverage_no_accounts(bucket: &str, prefix: &str) -> Failure {
+    Failure {
+        error_type: ErrorType::ObjectMissing,
+        message: format!(
+            "s3://{bucket}/{prefix} has no folder AWSLogs with folders of accounts; correct \
+             COVERAGE_URI"
+        ),
+    }
+}
+
+pub(super) fn coverage_too_late(bucket: &str, (done, all): (usize, usize)) -> Failure {
+    Failure {
+        error_type: ErrorType::DeadlineExceeded,
+        message: format!(
+            "the coverage check of s3://{bucket}: the invocation's deadline came after {done} of {all} \
+             accounts, and the check says nothing about any of them; if that repeats, turn it off"
+        ),
+    }
+}
+
+pub(super) fn coverage_off() -> Failure {
+    Failure {
+        error_type: ErrorType::CoverageOff,
+        message: "the coverage check is off: set the parameter CoverageSchedule, or COVERAGE_URI"
+            .to_owned(),
+    }
+}
+
 pub(super) fn canary_off() -> Failure {
     Failure {
         error_type: ErrorType::CanaryOff,

@@ -4,6 +4,7 @@
 //! `record_source`, `triage`, `groups`, `sender`, `outcome`. Only this file knows them all.
 
 mod canary;
+mod coverage;
 mod deadline;
 mod failure;
 mod groups;
@@ -45,6 +46,7 @@ use triage::{Decision, Triage};
 
 pub use self::{
     canary::{CanaryCallError, CanarySettings, app_name},
+    coverage::{CoverageSettings, LogListing, check_coverage},
     deadline::REQUEST_TIME,
     record_source::{LogBody, LogStore, StoreError, StoreErrorKind},
     sink::{AlertSink, SinkError, Subscriptions},

@@ -122,7 +122,7 @@ def test_the_outputs_name_what_the_other_account_must_add(localstack, trigger):
     watch = deploy(localstack, f"far-{trigger}", Trigger=trigger, LogKeyArn=LOG_KEY_ARN)
     role = watch.outputs["FunctionRoleArn"]
     statement = json.loads(watch.outputs["BucketPolicyStatement"])
-    assert statement["Principal"] == {"AWS": role} and statement["Resource"] == f"arn:aws:s3:::far-{trigger}-logs/AWSLogs/*"
+    assert statement["Principal"] == {"AWS": role} and statement["Resource"] == [f"arn:aws:s3:::far-{trigger}-logs/AWSLogs/*"]
     assert statement["Action"] == ["s3:GetObject", "s3:GetObjectVersion"]
     key = json.loads(watch.outputs["KeyPolicyStatement"])
     assert (key["Principal"], key["Action"]) == ({"AWS": role}, "kms:Decrypt")

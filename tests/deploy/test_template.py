@@ -69,6 +69,7 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("EventSources", ["billing-family", "billing-family,iam.amazonaws.com", "a.b , c.d"], ["", ",", "a b"]),
     ("RulesUri", ["", "s3://example-rules/", "s3://example-rules/a/b/"], ["example-rules", "s3://example-rules", "s3://example-rules/a", "s3://r*/a/"]),
     ("SelfTestSchedule", ["", "rate(7 days)", "cron(0 9 ? * MON *)"], ["weekly", "rate 7 days"]),
+    ("CoverageSchedule", ["", "rate(1 day)"], ["daily"]),
     ("CanarySchedule", ["", "rate(1 hour)"], ["hourly"]),
     ("AlertEmail", ["", "soc@example.com"], ["soc", "a@b c"]),
 ])

@@ -41,6 +41,11 @@ fn every_variable_is_read() {
         ("OPTIONAL_RULES", " purchases,"),
         ("RULES_URI", "s3://rules/pack/"),
         ("LOG_READER_ROLE_ARN", READER),
+        ("LEDGER_BUCKET", "ledger"),
+        ("CANARY_ROLE_ARN", READER),
+        ("CANARY_MINUTES", "90"),
+        ("COVERAGE_URI", "s3://logs/AWSLogs/"),
+        ("COVERAGE_DAYS", "3"),
         ("WITHHOLD_VALUES", "False"),
         ("MAX_EXPANDED_BYTES", "1000"),
         ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"),
@@ -51,6 +56,14 @@ fn every_variable_is_read() {
     assert_eq!(
         (config.minimum_level, config.max_expanded_bytes),
         (Level::Informational, 1000)
+    );
+    assert_eq!(
+        (config.canary_role_arn.as_deref(), config.canary_minutes),
+        (Some(READER), 90)
+    );
+    assert_eq!(
+        (config.coverage.clone(), config.coverage_days),
+        (Some(("logs".to_owned(), "AWSLogs/".to_owned())), 3)
     );
     assert_eq!(config.optional_rules, "purchases".parse().unwrap());
     assert_eq!(
@@ -102,6 +115,10 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
             "LOG_READER_ROLE_ARN",
             "arn:aws:iam::111122223333:user/reader",
         ),
+        ("CANARY_ROLE_ARN", "billing-watch"),
+        ("CANARY_MINUTES", "0"),
+        ("COVERAGE_URI", "logs"),
+        ("COVERAGE_DAYS", "0"),
         ("WITHHOLD_VALUES", "1"),
         ("MAX_EXPANDED_BYTES", "0"),
     ])
@@ -116,9 +133,15 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
     RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
     LEDGER_BUCKET: `s3://ledger/` is not the name of a bucket; write the name alone, without s3:// or a key
     LOG_READER_ROLE_ARN: `arn:aws:iam::111122223333:user/reader` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME
+    CANARY_ROLE_ARN: `billing-watch` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME
+    CANARY_MINUTES: `0` is not a number of minutes from 1 to 10000
+    COVERAGE_URI: `logs` is not s3://BUCKET/PREFIX/
+    COVERAGE_DAYS: `0` is not a number of days from 1 to 365
     WITHHOLD_VALUES: `1` is neither true nor false
     MAX_EXPANDED_BYTES: `0` is not a number of bytes above 0
     ");
+    let error = read(&[("CANARY_ROLE_ARN", READER)]).unwrap_err();
+    insta::assert_snapshot!(error, @"CANARY_ROLE_ARN is set and LEDGER_BUCKET is not; set both, because the ledger remembers the canary");
     let error = Config::from_variables(|_| None).unwrap_err();
     insta::assert_snapshot!(error, @"ALERT_TOPIC_ARN is not set; set it to the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME");
 }

@@ -12,6 +12,7 @@ mod canary;
 mod candidates;
 mod claims;
 mod config;
+mod coverage;
 mod deadline;
 #[cfg(feature = "aws")]
 mod end_to_end;
