@@ -1,12 +1,13 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint dist dist-verify package simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint dist dist-verify package verify simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= events/s3-put.json
 SECONDS_EACH ?= 600
 SUMS ?= dist/SHA256SUMS
+STACK ?= billing-watch
 SCHEDULES ?= 2000
 SEED ?= 0
 # The modules of tests/it that run the binary beside moto.
@@ -54,10 +55,13 @@ dist: .venv-dist/.made ## Build what a release holds, into dist/: the function a
 	.venv-dist/bin/python scripts/dist
 
 dist-verify: .venv-dist/.made ## Build the commit again in another folder, and compare with SUMS=dist/SHA256SUMS
-	.venv-dist/bin/python scripts/dist/verify.py $(SUMS)
+	.venv-dist/bin/python scripts/dist/rebuild.py $(SUMS)
 
 package: dist venv deploy-tools .venv-awscli/.made ## Run what `make dist` built under AWS's Runtime Interface Emulator, and deploy it into LocalStack
 	$(BIN)/python -m pytest -q tests/deploy/check_package.py
+
+verify: venv ## Check the deployed stack STACK=billing-watch against what AWS says of it
+	@$(BIN)/python scripts/verify.py $(STACK)
 
 simulate: ## Run SCHEDULES fault schedules, from seed SEED on; print the seed of a failing one
 	SCHEDULES=$(SCHEDULES) SEED=$(SEED) cargo test --release --locked --no-default-features --test it \
