@@ -75,7 +75,7 @@ class Deployed:
 
     def metric(self, name, statistic, hours):
         """Returns a metric of the function over the last hours, or None if it has no value."""
-        now = datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.now(datetime.timezone.utc)
         answer = self.client("cloudwatch").get_metric_statistics(
             Namespace="BillingWatch", MetricName=name, Dimensions=[{"Name": "FunctionName", "Value": self.function}],
             StartTime=now - datetime.timedelta(hours=hours), EndTime=now, Period=hours * 3600, Statistics=[statistic],
@@ -242,7 +242,7 @@ def newest_log_file(deployed):
     """Returns the name and the time of the newest log file of a day and Region, or nothing."""
     s3 = deployed.client("s3")
     prefix = deployed.parameters["LogKeyPrefix"]
-    today = datetime.datetime.now(datetime.UTC)
+    today = datetime.datetime.now(datetime.timezone.utc)
     for account in account_folders(s3, deployed.bucket, prefix):
         for days in (0, 1):
             day = (today - datetime.timedelta(days=days)).strftime("%Y/%m/%d")
@@ -274,7 +274,7 @@ def log_file(deployed):
         raise Failed(f"{reply.get('errorType')}: {reply.get('errorMessage')}", "docs/reference.md, Failures")
     if reply["Scanned"] != 1:
         raise Failed(f"{key} was not scanned: {json.dumps(reply.get('SkippedBecause'))}", "check LogBucketName and LogKeyPrefix")
-    age = int((datetime.datetime.now(datetime.UTC) - written).total_seconds() / 60)
+    age = int((datetime.datetime.now(datetime.timezone.utc) - written).total_seconds() / 60)
     return f"the function has read a log file of {age} minutes ago"
 
 
@@ -382,7 +382,7 @@ def main():
         deployed = Deployed(arguments.stack)
     except (ClientError, BotoCoreError) as error:
         sys.exit(f"stack {arguments.stack} can't be read: {printable(error)}. Set AWS_PROFILE and AWS_DEFAULT_REGION, and name the stack")
-    print(f"billing-watch, stack {deployed.name} in {deployed.region}, Trigger={deployed.trigger}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC")
+    print(f"billing-watch, stack {deployed.name} in {deployed.region}, Trigger={deployed.trigger}, {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC")
     failures, unknown = run(deployed)
     print(f"{failures} failed, {unknown} unknown, of {len(CHECKS)} checks")
     sys.exit(1 if failures else 2 if unknown else 0)

@@ -7,6 +7,7 @@ get into the files.
 """
 
 import argparse
+import datetime
 import pathlib
 import shutil
 import subprocess
@@ -59,8 +60,9 @@ def package(output, architecture, bootstrap):
 
 
 def commit_time():
-    """Returns the time of the commit, in seconds since 1970."""
-    return int(subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    """Returns the time of the commit; of sources without a repository, the earliest time of a zip file."""
+    done = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return datetime.datetime.fromtimestamp(int(done.stdout), datetime.UTC) if done.returncode == 0 else archive.TIME
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Software bills of materials in the CycloneDX format."""
 
-import datetime
 import hashlib
 import uuid
 
@@ -23,7 +22,7 @@ def bill_of_materials(graph, path, commit_time):
     components[root].hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest)]
     # The same zip file has the same bill of materials, so its number and time are no random ones.
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{digest}"))
-    bom.metadata.timestamp = datetime.datetime.fromtimestamp(commit_time, datetime.UTC)
+    bom.metadata.timestamp = commit_time
     bom.metadata.component = components[root]
     bom.components = [part for crate, part in components.items() if crate != root]
     for crate, needed in graph.items():

@@ -47,8 +47,9 @@ pub enum CanaryMeeting {
 impl<S: LedgerStore> Ledger<S> {
     /// Judges the last canary, and begins another one unless that one is still expected.
     ///
-    /// A canary that has not arrived `within` this time is missing. One that is still expected is
-    /// called again, because its first call may have failed.
+    /// A canary that has not arrived `within` this time is missing, and stays so in each run until it or
+    /// another one arrives. One that is still expected is called again, because its first call may have
+    /// failed.
     ///
     /// # Errors
     ///
@@ -60,23 +61,23 @@ impl<S: LedgerStore> Ledger<S> {
         within: SignedDuration,
         now: Timestamp,
     ) -> Result<CanaryRun, LedgerError> {
-        let mut is_missing = false;
         for attempt in 0..WRITE_ATTEMPTS {
             back_off(attempt).await;
             let found = self.store.read(KEY).await?;
             let (mut canaries, etag) = known(found);
+            let is_unmet = |canary: &Canary| canary.met_at.is_none();
             if let Some(last) = canaries.first() {
                 // An earlier attempt wrote it, and its answer was lost.
                 let is_own = last.nonce == nonce;
                 let is_late = now.duration_since(last.called_at) >= within;
-                if is_own || (last.met_at.is_none() && !is_late) {
+                if is_own || (is_unmet(last) && !is_late) {
                     return Ok(CanaryRun {
                         nonce: last.nonce.clone(),
-                        is_missing,
+                        is_missing: canaries.get(1).is_some_and(is_unmet),
                     });
                 }
-                is_missing = last.met_at.is_none();
             }
+            let is_missing = canaries.first().is_some_and(is_unmet);
             let canary = Canary {
                 nonce: nonce.to_owned(),
                 called_at: now,
