@@ -78,7 +78,9 @@ class Deployed:
         now = datetime.datetime.now(datetime.timezone.utc)
         answer = self.client("cloudwatch").get_metric_statistics(
             Namespace="BillingWatch", MetricName=name, Dimensions=[{"Name": "FunctionName", "Value": self.function}],
-            StartTime=now - datetime.timedelta(hours=hours), EndTime=now, Period=hours * 3600, Statistics=[statistic],
+            # CloudWatch leaves EndTime itself out: a minute more takes in what has just been written.
+            StartTime=now - datetime.timedelta(hours=hours), EndTime=now + datetime.timedelta(minutes=1), Period=hours * 3600,
+            Statistics=[statistic],
         )
         values = [point[statistic] for point in answer["Datapoints"]]
         return {"Sum": sum, "Maximum": max}[statistic](values) if values else None
