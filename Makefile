@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint dist dist-verify package verify simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy lint dist dist-verify package verify verify-paths send-test simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,6 +59,12 @@ dist-verify: .venv-dist/.made ## Build the commit again in another folder, and c
 
 package: dist venv deploy-tools .venv-awscli/.made ## Run what `make dist` built under AWS's Runtime Interface Emulator, and deploy it into LocalStack
 	$(BIN)/python -m pytest -q tests/deploy/check_package.py
+
+send-test: ## Send a test alert to every topic of the deployed stack STACK=billing-watch
+	aws lambda invoke --function-name $(STACK) --cli-binary-format raw-in-base64-out --payload '{"action": "self-test"}' /dev/stdout
+
+verify-paths: venv ## Check whether the fast path and the log files of STACK=billing-watch give an event the same id
+	@$(BIN)/python scripts/verify_paths.py $(STACK)
 
 verify: venv ## Check the deployed stack STACK=billing-watch against what AWS says of it
 	@$(BIN)/python scripts/verify.py $(STACK)

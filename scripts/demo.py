@@ -34,6 +34,8 @@ FUNCTION = "billing-watch-function"
 # cargo lambda waits without end for a function that cannot start.
 ANSWER_SECONDS = 60
 START_FAILURE = "the function could not start"
+# The function's variable of each topic, and who reads its messages.
+TOPICS = {"ALERT_TOPIC_ARN": "people, by mail", "CHAT_TOPIC_ARN": "chat", "FINDING_TOPIC_ARN": "machines, in OCSF"}
 
 
 def forget_real_aws():
@@ -64,7 +66,7 @@ def log_key(path):
 
 
 def fill_aws(endpoint):
-    """Creates a bucket with log files, a topic, and a queue that is subscribed to it. Returns `(topic, sqs, queue)`."""
+    """Creates a bucket with log files, a topic for each audience, and a queue that is subscribed to all. Returns `(topics, sqs, queue)`."""
     keys = {"endpoint_url": endpoint, "region_name": "us-east-1",
             "aws_access_key_id": "demo", "aws_secret_access_key": "demo"}
     s3, sns, sqs = (boto3.client(name, **keys) for name in ("s3", "sns", "sqs"))
@@ -72,15 +74,16 @@ def fill_aws(endpoint):
     for path, key in log_files():
         body = path.read_bytes()
         s3.put_object(Bucket=BUCKET, Key=key, Body=body if path.suffix == ".gz" else gzip.compress(body))
-    topic = sns.create_topic(Name="billing-alerts")["TopicArn"]
+    topics = {variable: sns.create_topic(Name=variable)["TopicArn"] for variable in TOPICS}
     queue = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    return topic, sqs, queue
+    for topic in topics.values():
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    return topics, sqs, queue
 
 
 @contextlib.contextmanager
-def function(endpoint, topic, log):
+def function(endpoint, topics, log):
     """Runs the function under `cargo lambda watch` and yields the port that accepts invocations."""
     print("building the function (the first time takes a few minutes) …", flush=True)
     # Building it first makes the first invocation fast.
@@ -89,7 +92,7 @@ def function(endpoint, topic, log):
     port = free_port()
     # The default of EVENT_SOURCES is the template's. An operator's shell may set another.
     environment = {"EVENT_SOURCES": "billing-family", **os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1",
-                   "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "ALERT_TOPIC_ARN": topic}
+                   "AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", **topics}
     command = ["cargo", "lambda", "watch", "--bin", FUNCTION, "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
     with supervised(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as child:
         for _ in range(600):
@@ -128,25 +131,32 @@ def start_failure(log_path):
     return None
 
 
-def print_alerts(sqs, queue):
-    """Prints the messages in the queue and deletes them. Returns their number."""
-    count = 0
+def receive(sqs, queue):
+    """Returns the messages in the queue, by the variable of their topic, and deletes them."""
+    received = {variable: [] for variable in TOPICS}
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            alert = json.loads(message["Body"])
-            attributes = ", ".join(f"{name}={value['Value']}" for name, value in sorted(alert["MessageAttributes"].items()))
-            print(f"\n{'─' * 100}\nSubject: {alert['Subject']}\nAttributes: {attributes}\n\n{alert['Message']}", flush=True)
-            count += 1
-    return count
+            envelope = json.loads(message["Body"])
+            received[envelope["TopicArn"].rsplit(":", 1)[-1]].append(envelope)
+    return received
+
+
+def print_alerts(received):
+    """Prints the messages for each audience."""
+    for variable, envelopes in received.items():
+        for envelope in envelopes:
+            attributes = ", ".join(f"{name}={value['Value']}" for name, value in sorted(envelope["MessageAttributes"].items()))
+            text = envelope["Message"] if variable == "ALERT_TOPIC_ARN" else json.dumps(json.loads(envelope["Message"]), indent=2, ensure_ascii=False)
+            print(f"\n{'─' * 100}\nFor {TOPICS[variable]}. Subject: {envelope['Subject']}\nAttributes: {attributes}\n\n{text}", flush=True)
 
 
 def demo(endpoint):
-    topic, sqs, queue = fill_aws(endpoint)
+    topics, sqs, queue = fill_aws(endpoint)
     (ROOT / "target").mkdir(exist_ok=True)
     log_path = ROOT / "target/demo.log"
-    alerts = 0
-    with log_path.open("w") as log, function(endpoint, topic, log) as port:
+    counts = dict.fromkeys(TOPICS, 0)
+    with log_path.open("w") as log, function(endpoint, topics, log) as port:
         for path, key in log_files():
             event = json.loads((ROOT / "events/s3-put.json").read_text())
             event["Records"][0]["s3"]["object"]["key"] = key
@@ -157,8 +167,14 @@ def demo(endpoint):
             if code:
                 sys.exit(f"the invocation failed: {answer}\nthe function's log is {log_path}")
             print(answer)
-            alerts += print_alerts(sqs, queue)
-    print(f"\n{'─' * 100}\n{alerts} alerts arrived; the function's log is {log_path.relative_to(ROOT)}")
+            received = receive(sqs, queue)
+            # One message for chat and one for machines are enough to see what they look like.
+            print_alerts({variable: envelopes if variable == "ALERT_TOPIC_ARN" else envelopes[: max(0, 1 - counts[variable])] for variable, envelopes in received.items()})
+            for variable, envelopes in received.items():
+                counts[variable] += len(envelopes)
+    alerts, chat, findings = counts.values()
+    print(f"\n{'─' * 100}\n{alerts} alerts arrived, with {chat} messages for chat and {findings} findings for machines, of which one each is shown")
+    print(f"the function's log is {log_path.relative_to(ROOT)}")
     if not alerts:
         sys.exit("no alert arrived")
 
@@ -172,15 +188,15 @@ def running_watch():
 def watch(endpoint):
     if running_watch():
         sys.exit("`make watch` is already running in another terminal")
-    topic, sqs, queue = fill_aws(endpoint)
-    with function(endpoint, topic, None) as port:
+    topics, sqs, queue = fill_aws(endpoint)
+    with function(endpoint, topics, None) as port:
         STATE.write_text(json.dumps({"port": port}))
         atexit.register(lambda: STATE.unlink(missing_ok=True))
         for _, key in log_files():
             print(f"uploaded s3://{BUCKET}/{key}")
         print("ready; in another terminal, run: make invoke EVENT=events/s3-put.json. Alerts appear here. Ctrl-C ends it.", flush=True)
         while True:
-            print_alerts(sqs, queue)
+            print_alerts(receive(sqs, queue))
             time.sleep(1)
 
 

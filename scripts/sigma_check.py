@@ -1,4 +1,4 @@
-"""Runs `sigma check` with the ATT&CK data of tests/data/attack.json instead of a download.
+"""Runs `sigma check` with the ATT&CK data of src/alert/attack.json instead of a download.
 
 usage: the options and arguments of `sigma check`. The file holds the tactics, and the techniques that the rules name. Add a
 technique to it before a rule names it.
@@ -11,7 +11,7 @@ import tempfile
 from sigma.cli.check import check
 from sigma.data import mitre_attack
 
-DATA = pathlib.Path(__file__).resolve().parents[1] / "tests/data/attack.json"
+DATA = pathlib.Path(__file__).resolve().parents[1] / "src/alert/attack.json"
 
 if __name__ == "__main__":
     # The cache of the user may hold other data.

@@ -26,7 +26,7 @@ from sigma.processing.transformations import (
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL_WORDS = {"a", "an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 TABLE = "cloudtrail"
-ATTACK = json.loads((ROOT / "tests/data/attack.json").read_text())["objects"]
+ATTACK = json.loads((ROOT / "src/alert/attack.json").read_text())["objects"]
 
 
 def items(*transformations):

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::tz::TimeZone;
+
 use crate::{
     cloudtrail::Sources,
     rules::{Level, OptionalRules, RulePack},
@@ -12,6 +14,8 @@ use crate::{
 const BILLING_FAMILY: &str = "billing-family";
 /// What is watched unless the operator says otherwise.
 const BILLING_CONSOLE: &str = "billingconsole.amazonaws.com";
+/// What the variables of topics must be.
+const STANDARD_TOPIC: &str = "the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME";
 /// The end of a FIFO topic's name, which SNS demands in lower case.
 const FIFO_ENDING: &str = ".fifo";
 /// Default time within which a canary must arrive.
@@ -22,10 +26,15 @@ const DEFAULT_COVERAGE_DAYS: i64 = 7;
 const DEFAULT_EXPANDED_BYTES: u64 = 1 << 30;
 
 /// Every variable of the function's own, in the order in which the documentation lists them.
-pub const VARIABLES: [&str; 14] = [
+pub const VARIABLES: [&str; 20] = [
     "ALERT_TOPIC_ARN",
+    "CHAT_TOPIC_ARN",
+    "FINDING_TOPIC_ARN",
+    "ACCOUNT_NAMES_URI",
     "EVENT_SOURCES",
     "MINIMUM_LEVEL",
+    "CHAT_MINIMUM_LEVEL",
+    "FINDING_MINIMUM_LEVEL",
     "BATCH_ALERTS",
     "OPTIONAL_RULES",
     "RULES_URI",
@@ -36,28 +45,31 @@ pub const VARIABLES: [&str; 14] = [
     "COVERAGE_URI",
     "COVERAGE_DAYS",
     "WITHHOLD_VALUES",
+    "TIME_ZONE",
     "MAX_EXPANDED_BYTES",
 ];
 
 /// What the operator decided.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// Topic for alerts.
-    pub alert_topic_arn: String,
-    /// Region of that topic.
-    pub alert_region: String,
+    /// Topic for people: mail.
+    pub alert_topic: TopicConfig,
+    /// Topic for chat.
+    pub chat_topic: Option<TopicConfig>,
+    /// Topic for machines.
+    pub finding_topic: Option<TopicConfig>,
+    /// Where the names of accounts are.
+    pub account_names: Option<Location>,
     /// Sources by name whose findings alert, in lower case.
     pub event_sources: BTreeSet<String>,
     /// Whether the sources that the bundled rules name are watched as well.
     pub billing_family: bool,
-    /// The lowest level that alerts.
-    pub minimum_level: Level,
     /// Whether findings of S3 Batch tasks alert.
     pub batch_alerts: bool,
     /// Bundled rules that apply only on request.
     pub optional_rules: OptionalRules,
-    /// Where more rules are.
-    pub rules: RulesLocation,
+    /// Where more rules are; `None` for the bundled pack alone.
+    pub rules: Option<Location>,
     /// Bucket of the ledger; without it this instance's memory serves.
     pub ledger_bucket: Option<String>,
     /// Role that log files are read through; without it the function's own.
@@ -72,25 +84,36 @@ pub struct Config {
     pub coverage_days: i64,
     /// Whether personal values are withheld from alerts.
     pub withhold_values: bool,
+    /// A time zone that alerts show beside UTC.
+    pub time_zone: Option<TimeZone>,
     /// Cap on an object's expanded size, in bytes.
     pub max_expanded_bytes: u64,
     /// Whether S3 is reached at an address of the operator's, which knows no bucket host names.
     pub path_style_s3: bool,
 }
 
-/// Where more rules are.
+/// One topic.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TopicConfig {
+    /// ARN of the topic.
+    pub arn: String,
+    /// Its Region.
+    pub region: String,
+    /// The lowest level that alerts there.
+    pub minimum_level: Level,
+}
+
+/// Where the operator's own files are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum RulesLocation {
-    /// The bundled pack alone.
-    Bundled,
-    /// A directory of this machine.
-    Directory(String),
-    /// Objects under a prefix.
+pub enum Location {
+    /// A file or a directory of this machine.
+    Path(String),
+    /// An object, or objects under a prefix.
     S3 {
         /// Bucket name.
         bucket: String,
-        /// Prefix of their keys; may be empty.
-        prefix: String,
+        /// Its key, or the prefix of their keys, which may be empty.
+        key: String,
     },
 }
 
@@ -118,29 +141,27 @@ impl Config {
             read,
             problems: Vec::new(),
         };
-        let alert_topic_arn = reader.required(
-            "ALERT_TOPIC_ARN",
-            "the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME",
-        );
-        let alert_region = topic_region(&alert_topic_arn)
-            .unwrap_or_default()
-            .to_owned();
-        if !alert_topic_arn.is_empty() && alert_region.is_empty() {
-            reader.problem(format!(
-                "ALERT_TOPIC_ARN is `{}`; set it to the ARN of a standard SNS topic (a FIFO topic \
-                 has no email subscribers)",
-                alert_topic_arn.escape_default()
-            ));
-        }
+        let minimum_level = reader.level("MINIMUM_LEVEL", Level::Medium);
+        let alert_topic = reader.alert_topic(minimum_level);
+        let chat_level = reader.level("CHAT_MINIMUM_LEVEL", minimum_level);
+        let chat_topic = reader.topic("CHAT_TOPIC_ARN", chat_level);
+        let finding_level = reader.level("FINDING_MINIMUM_LEVEL", minimum_level);
+        let finding_topic = reader.topic("FINDING_TOPIC_ARN", finding_level);
+        let account_names = reader.parsed("ACCOUNT_NAMES_URI", None, |text| {
+            location(text, "s3://BUCKET/KEY").map(Some)
+        });
         let (event_sources, billing_family) = reader.event_sources();
-        let minimum_level = reader.parsed("MINIMUM_LEVEL", Level::Medium, str::parse::<Level>);
         let batch_alerts = reader.parsed("BATCH_ALERTS", false, boolean);
         let optional_rules = reader.parsed("OPTIONAL_RULES", OptionalRules::default(), str::parse);
-        let rules = reader.parsed("RULES_URI", RulesLocation::Bundled, rules_location);
+        let rules = reader.parsed("RULES_URI", None, |text| {
+            location(text, "s3://BUCKET/PREFIX/").map(Some)
+        });
         let ledger_bucket = reader.parsed("LEDGER_BUCKET", None, bucket_name);
         let log_reader_role_arn = reader.parsed("LOG_READER_ROLE_ARN", None, role_arn);
         let canary_role_arn = reader.parsed("CANARY_ROLE_ARN", None, role_arn);
-        let canary_minutes = reader.parsed("CANARY_MINUTES", DEFAULT_CANARY_MINUTES, minutes);
+        let canary_minutes = reader.parsed("CANARY_MINUTES", DEFAULT_CANARY_MINUTES, |text| {
+            number_of("minutes", 10_000, text)
+        });
         if canary_role_arn.is_some() && ledger_bucket.is_none() {
             reader.problem(
                 "CANARY_ROLE_ARN is set and LEDGER_BUCKET is not; set both, because the ledger \
@@ -151,7 +172,10 @@ impl Config {
         let coverage = reader.parsed("COVERAGE_URI", None, |text| {
             bucket_and_prefix(text).map(Some)
         });
-        let coverage_days = reader.parsed("COVERAGE_DAYS", DEFAULT_COVERAGE_DAYS, days);
+        let coverage_days = reader.parsed("COVERAGE_DAYS", DEFAULT_COVERAGE_DAYS, |text| {
+            number_of("days", 365, text)
+        });
+        let time_zone = reader.parsed("TIME_ZONE", None, time_zone);
         let withhold_values = reader.parsed("WITHHOLD_VALUES", true, boolean);
         let max_expanded_bytes =
             reader.parsed("MAX_EXPANDED_BYTES", DEFAULT_EXPANDED_BYTES, |text| {
@@ -160,20 +184,20 @@ impl Config {
                     format!("`{text}` is not a number of bytes above 0")
                 })
             });
-        let path_style_s3 = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
-            .iter()
-            .any(|name| reader.text(name).is_some());
+        let endpoints = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"];
+        let path_style_s3 = endpoints.iter().any(|name| reader.text(name).is_some());
         if !reader.problems.is_empty() {
             return Err(ConfigError {
                 problems: reader.problems,
             });
         }
         Ok(Self {
-            alert_topic_arn,
-            alert_region,
+            alert_topic,
+            chat_topic,
+            finding_topic,
+            account_names,
             event_sources,
             billing_family,
-            minimum_level,
             batch_alerts,
             optional_rules,
             rules,
@@ -184,9 +208,18 @@ impl Config {
             coverage,
             coverage_days,
             withhold_values,
+            time_zone,
             max_expanded_bytes,
             path_style_s3,
         })
+    }
+
+    /// The topics, that for people first.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicConfig> {
+        let others = [&self.chat_topic, &self.finding_topic];
+        [&self.alert_topic]
+            .into_iter()
+            .chain(others.into_iter().flatten())
     }
 
     /// The watched sources; `bundled` is the pack without the user's rules.
@@ -215,11 +248,35 @@ impl<R: Fn(&str) -> Option<String>> Reader<R> {
         self.problems.push(problem);
     }
 
-    fn required(&mut self, name: &str, what: &str) -> String {
-        self.text(name).unwrap_or_else(|| {
-            self.problem(format!("{name} is not set; set it to {what}"));
-            String::new()
+    fn alert_topic(&mut self, minimum_level: Level) -> TopicConfig {
+        if self.text("ALERT_TOPIC_ARN").is_none() {
+            self.problem(format!(
+                "ALERT_TOPIC_ARN is not set; set it to {STANDARD_TOPIC}"
+            ));
+        }
+        let topic = self.topic("ALERT_TOPIC_ARN", minimum_level);
+        topic.unwrap_or_default()
+    }
+
+    fn topic(&mut self, name: &str, minimum_level: Level) -> Option<TopicConfig> {
+        let arn = self.text(name)?;
+        let Some(region) = topic_region(&arn) else {
+            self.problem(format!(
+                "{name} is `{}`; set it to {STANDARD_TOPIC} (a FIFO topic has neither email nor HTTPS \
+                 subscribers)",
+                arn.escape_default()
+            ));
+            return None;
+        };
+        Some(TopicConfig {
+            region: region.to_owned(),
+            arn,
+            minimum_level,
         })
+    }
+
+    fn level(&mut self, name: &str, default: Level) -> Level {
+        self.parsed(name, default, str::parse::<Level>)
     }
 
     fn parsed<T>(
@@ -277,7 +334,7 @@ fn is_source(name: &str) -> bool {
 }
 
 /// The Region in the ARN of a standard topic.
-fn topic_region(arn: &str) -> Option<&str> {
+pub(crate) fn topic_region(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
     match parts[..] {
         ["arn", partition, "sns", region, account, name]
@@ -304,36 +361,28 @@ fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// S3's rule on the names of general purpose buckets, as far as a typing error breaks it.
-fn minutes(text: &str) -> Result<i64, String> {
-    let minutes = text
-        .parse()
-        .ok()
-        .filter(|minutes| (1..=10_000).contains(minutes));
-    minutes.ok_or_else(|| {
-        let text = text.escape_default();
-        format!("`{text}` is not a number of minutes from 1 to 10000")
-    })
-}
-
-fn days(text: &str) -> Result<i64, String> {
-    let days = text.parse().ok().filter(|days| (1..=365).contains(days));
-    days.ok_or_else(|| {
-        let text = text.escape_default();
-        format!("`{text}` is not a number of days from 1 to 365")
-    })
+/// A number from 1 to `most`; `unit` says of what.
+fn number_of(unit: &str, most: i64, text: &str) -> Result<i64, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| {
+            let text = text.escape_default();
+            format!("`{text}` is not a number of {unit} from 1 to {most}")
+        })
 }
 
 fn bucket_and_prefix(text: &str) -> Result<(String, String), String> {
-    match rules_location(text)? {
-        RulesLocation::S3 { bucket, prefix } => Ok((bucket, prefix)),
-        _ => Err(format!(
+    match location(text, "s3://BUCKET/PREFIX/")? {
+        Location::S3 { bucket, key } => Ok((bucket, key)),
+        Location::Path(_) => Err(format!(
             "`{}` is not s3://BUCKET/PREFIX/",
             text.escape_default()
         )),
     }
 }
 
+/// S3's rule on the names of general purpose buckets, as far as a typing error breaks it.
 fn bucket_name(text: &str) -> Result<Option<String>, String> {
     let is_name = (3..=63).contains(&text.len())
         && text
@@ -367,22 +416,33 @@ fn role_arn(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn rules_location(text: &str) -> Result<RulesLocation, String> {
+/// `form` says how an address in S3 is written.
+fn location(text: &str, form: &str) -> Result<Location, String> {
     if let Some(rest) = text.strip_prefix("s3://") {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err("no bucket; write s3://BUCKET/PREFIX/".to_owned());
+            return Err(format!("no bucket; write {form}"));
         }
-        return Ok(RulesLocation::S3 {
+        return Ok(Location::S3 {
             bucket: bucket.to_owned(),
-            prefix: prefix.to_owned(),
+            key: key.to_owned(),
         });
     }
     if text.contains("://") {
         return Err(format!(
-            "`{}` is neither a directory nor s3://BUCKET/PREFIX/",
+            "`{}` is neither on this machine nor {form}",
             text.escape_default()
         ));
     }
-    Ok(RulesLocation::Directory(text.to_owned()))
+    Ok(Location::Path(text.to_owned()))
+}
+
+fn time_zone(text: &str) -> Result<Option<TimeZone>, String> {
+    let zone = TimeZone::get(text).map(Some);
+    zone.map_err(|_| {
+        format!(
+            "`{}` is not a time zone; write its name in the IANA database, such as Europe/Berlin",
+            text.escape_default()
+        )
+    })
 }

@@ -13,13 +13,16 @@ use std::{
 
 use anyhow::Context as _;
 use billing_watch::{
+    alert::{AccountNames, Audience, Style},
     aws::{Clients, FunctionLedgerStore, S3LogStore, SnsAlertSink},
     cloudtrail::{Candidates, ScanLimits, Sources},
-    config::{Config, RulesLocation},
+    config::Config,
     envelope::{Action, Envelope, ErrorType, InvocationError, with_causes},
     ledger::Ledger,
     metrics::emf_line,
-    pipeline::{CanarySettings, CoverageSettings, Invocation, Pipeline, Settings, check_coverage},
+    pipeline::{
+        CanarySettings, CoverageSettings, Invocation, Pipeline, Settings, Topic, check_coverage,
+    },
     report::Report,
     rules::{LoadedRules, RulePack},
 };
@@ -33,6 +36,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+/// How long an instance waits for the names of accounts. Without them alerts show ids alone.
+const NAMES_TIME: Duration = Duration::from_secs(1);
 /// The part of an invocation's time that preparing it may take.
 const PREPARATION_SHARE: f64 = 0.8;
 
@@ -98,7 +103,7 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::from_env().context("configuration")?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        minimum_level = %config.minimum_level,
+        minimum_level = %config.alert_topic.minimum_level,
         ledger = config.ledger_bucket.as_deref().unwrap_or(
             "memory of this instance: a record may alert once in each; set LEDGER_BUCKET"
         ),
@@ -170,7 +175,9 @@ impl Function {
                 let check = check_coverage(&listing, settings.as_ref(), invocation, Timestamp::now);
                 Box::pin(check).await
             }
-            Some(Action::SelfTest) | None => pipeline.handle(envelope, invocation).await,
+            Some(Action::SelfTest | Action::Unconfirmed) | None => {
+                pipeline.handle(envelope, invocation).await
+            }
         };
         report.rules_rejected = prepared.rules_rejected;
         let response = envelope.respond(&outcomes, serde_json::json!(report));
@@ -201,7 +208,8 @@ impl Function {
                 .unwrap_or_default()
                 .mul_f64(PREPARATION_SHARE)
         });
-        let prepared = self.prepared.get_or_try_init(|| self.prepare());
+        // On the heap: it is needed once.
+        let prepared = Box::pin(self.prepared.get_or_try_init(|| self.prepare()));
         tokio::time::timeout(time, prepared)
             .await
             .unwrap_or_else(|_| {
@@ -216,7 +224,11 @@ impl Function {
         let clients = Clients::from_env(config).await;
         let bundled = RulePack::bundled(&config.optional_rules);
         let watched = config.watched(&bundled);
-        let LoadedRules { pack, rejected, .. } = self.load_rules(&clients, bundled).await?;
+        let (loaded, account_names) = tokio::join!(
+            self.load_rules(&clients, bundled),
+            self.account_names(&clients)
+        );
+        let LoadedRules { pack, rejected, .. } = loaded?;
         let rules = pack.identity(Timestamp::now());
         tracing::info!(
             version = rules.version,
@@ -228,9 +240,13 @@ impl Function {
         log_sources(&pack, &watched);
         let settings = Settings {
             watched,
-            minimum_level: config.minimum_level,
+            topics: self.topics(),
             batch_alerts: config.batch_alerts,
-            withhold_values: config.withhold_values,
+            style: Style {
+                withhold_values: config.withhold_values,
+                account_names,
+                time_zone: config.time_zone.clone(),
+            },
             limits: ScanLimits {
                 expanded_bytes: config.max_expanded_bytes,
                 ..ScanLimits::default()
@@ -247,8 +263,8 @@ impl Function {
         Ok(Prepared {
             pipeline: Pipeline::new(
                 clients.log_store(),
-                clients.alert_sink(&config.alert_topic_arn),
-                Ledger::new(ledger, &config.alert_topic_arn),
+                clients.alert_sink(config.topics().map(|topic| &*topic.region)),
+                Ledger::new(ledger),
                 pack,
                 settings,
                 Timestamp::now,
@@ -258,28 +274,68 @@ impl Function {
         })
     }
 
+    fn topics(&self) -> Vec<Topic> {
+        let config = &self.config;
+        let topics = [
+            (Audience::People, Some(&config.alert_topic)),
+            (Audience::Chat, config.chat_topic.as_ref()),
+            (Audience::Machines, config.finding_topic.as_ref()),
+        ];
+        let topics = topics.into_iter();
+        topics
+            .filter_map(|(audience, topic)| {
+                let topic = topic?;
+                Some(Topic {
+                    arn: topic.arn.clone(),
+                    audience,
+                    minimum_level: topic.minimum_level,
+                })
+            })
+            .collect()
+    }
+
+    /// Reads the names of accounts. An alert must not wait for them, and goes out without them.
+    async fn account_names(&self, clients: &Clients) -> AccountNames {
+        let Some(location) = &self.config.account_names else {
+            return AccountNames::default();
+        };
+        let read = tokio::time::timeout(NAMES_TIME, clients.account_names(location)).await;
+        let error = match read {
+            Ok(Ok(names)) => return names,
+            Ok(Err(error)) => with_causes(&*error),
+            Err(_) => "reading them took more than a second".to_owned(),
+        };
+        tracing::warn!(
+            error,
+            "alerts of this instance show no names of accounts; correct ACCOUNT_NAMES_URI or what it \
+             names"
+        );
+        AccountNames::default()
+    }
+
     /// Loads the pack with the user's rules, and logs what they change.
     async fn load_rules(
         &self,
         clients: &Clients,
         bundled: RulePack,
     ) -> Result<LoadedRules, InvocationError> {
-        let location = &self.config.rules;
+        // Nothing is compiled before a record needs it.
+        let bundled = LoadedRules {
+            pack: bundled,
+            rejected: Vec::new(),
+            changes: Vec::new(),
+        };
+        let Some(location) = &self.config.rules else {
+            return Ok(bundled);
+        };
         let files = clients.rule_files(location).await.map_err(|error| {
             let causes = with_causes(&error);
             let message = format!("{causes}; correct RULES_URI or what may read it");
             logged(ErrorType::RulesUnavailable, message)
         })?;
         let mut loaded = if files.readable.is_empty() {
-            if *location != RulesLocation::Bundled {
-                tracing::warn!("RULES_URI holds no .yml or .yaml file");
-            }
-            // Nothing is compiled before a record needs it.
-            LoadedRules {
-                pack: bundled,
-                rejected: Vec::new(),
-                changes: Vec::new(),
-            }
+            tracing::warn!("RULES_URI holds no .yml or .yaml file");
+            bundled
         } else {
             let loaded = RulePack::load(&self.config.optional_rules, &files.readable)
                 .map_err(|error| logged(ErrorType::RulesInvalid, error.to_string()))?;

@@ -49,7 +49,11 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
         definition: Definition { name, unit },
         value: Values::One(value),
     };
-    let counters = report.counters().map(|(name, count)| {
+    let counters = report.counters().filter(|(name, count)| {
+        // Each metric costs money, and most operators have no direct events.
+        *count > 0 || !(name.starts_with("Direct") || name.ends_with("Directly"))
+    });
+    let counters = counters.map(|(name, count)| {
         let is_size = name.ends_with("Bytes");
         one(name, if is_size { "Bytes" } else { "Count" }, count)
     });
@@ -59,9 +63,13 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
     let silent = report
         .accounts_without_logs
         .map(|accounts| one("AccountsWithoutLogs", "Count", accounts));
+    let unconfirmed = report
+        .unconfirmed_direct_events
+        .map(|events| one("UnconfirmedDirectEvents", "Count", events));
     let delays = [
         ("CanaryDelay", &report.canary_delay_seconds),
-        ("AlertDelay", &report.alert_delay_seconds),
+        ("LogFileAlertDelay", &report.log_file_alert_delay_seconds),
+        ("DirectAlertDelay", &report.direct_alert_delay_seconds),
         ("HandlingDelay", &report.handling_delay_seconds),
     ];
     let delays = delays
@@ -78,6 +86,7 @@ fn metrics(report: &Report, cold_start: bool) -> Vec<Metric<'_>> {
         .chain(rules)
         .chain(canary)
         .chain(silent)
+        .chain(unconfirmed)
         .chain(delays.map(|(name, seconds)| Metric {
             definition: Definition {
                 name,

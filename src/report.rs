@@ -15,8 +15,9 @@ macro_rules! report {
     ($($(#[doc = $doc:literal])+ $counter:ident: $name:literal,)+) => {
         /// What one invocation did, in numbers. The counters have the names of the metrics.
         ///
-        /// `objects = scanned + skipped + failed`, and `findings = below_level + suppressed +
-        /// unwatched + result_only + duplicate + published + failed_findings`.
+        /// `objects = scanned + skipped + failed`, `direct_events = direct_scanned + direct_skipped +
+        /// direct_failed`, and `findings = below_level + suppressed + unwatched + result_only + duplicate +
+        /// published + failed_findings`.
         #[derive(Clone, Debug, Default, PartialEq, Serialize)]
         pub struct Report {
             $($(#[doc = $doc])+ #[serde(rename = $name)] pub $counter: u64,)+
@@ -40,13 +41,23 @@ macro_rules! report {
             /// The ids of the first 100 of these accounts.
             #[serde(rename = "WithoutLogs", skip_serializing_if = "Vec::is_empty")]
             pub without_logs: Vec<String>,
+            /// Direct events that came between one and two days ago and that no log file has confirmed;
+            /// `None` where the invocation did not look for them.
+            #[serde(rename = "UnconfirmedDirectEvents", skip_serializing_if = "Option::is_none")]
+            pub unconfirmed_direct_events: Option<u64>,
+            /// The ledger's names of the first 100 of these.
+            #[serde(rename = "Unconfirmed", skip_serializing_if = "Vec::is_empty")]
+            pub unconfirmed: Vec<String>,
             /// Seconds from a canary's call until its record was scanned.
             #[serde(skip)]
             pub canary_delay_seconds: Vec<f64>,
-            /// Seconds from the event to its accepted alert, for as many findings as one line of
-            /// metrics may hold.
+            /// Seconds from the event to its first accepted alert, for as many findings of log files as one
+            /// line of metrics may hold.
             #[serde(skip)]
-            pub alert_delay_seconds: Vec<f64>,
+            pub log_file_alert_delay_seconds: Vec<f64>,
+            /// The same for direct events.
+            #[serde(skip)]
+            pub direct_alert_delay_seconds: Vec<f64>,
             /// Seconds from an object's creation until it was handled, likewise.
             #[serde(skip)]
             pub handling_delay_seconds: Vec<f64>,
@@ -74,6 +85,14 @@ report! {
     skipped: "Skipped",
     /// Objects that failed.
     failed: "Failed",
+    /// Direct events that the envelope held, each once.
+    direct_events: "DirectEvents",
+    /// Direct events that were handled, with their alerts accepted.
+    direct_scanned: "DirectScanned",
+    /// Direct events that are no records of API calls, console actions, sign-ins or services.
+    direct_skipped: "DirectSkipped",
+    /// Direct events that were refused, or whose alerts were not accepted.
+    direct_failed: "DirectFailed",
     /// Parts of the envelope of an unknown shape.
     envelope_problems: "EnvelopeProblems",
     /// Bytes fetched.
@@ -100,13 +119,17 @@ report! {
     unwatched: "Unwatched",
     /// Findings of S3 Batch tasks that stand only in the task's result.
     result_only: "ResultOnly",
-    /// Findings that had alerted before, or that are in the object twice.
+    /// Findings that had alerted before on each of their topics, or that are in the object twice.
     duplicate: "Duplicate",
-    /// Findings whose alert SNS accepted.
+    /// Findings whose alert SNS accepted on each topic that had not accepted it before.
     published: "Published",
-    /// Findings without an accepted alert: SNS or the ledger failed, another invocation has claimed the
-    /// record, or time ran out.
+    /// Findings without an accepted alert on some topic: SNS or the ledger failed, another invocation has
+    /// claimed the record, or time ran out.
     failed_findings: "FailedFindings",
+    /// Findings of log files, each counted in the first one, that had come as direct events before.
+    came_directly: "CameDirectly",
+    /// Findings of log files, likewise, that had not.
+    not_directly: "NotDirectly",
     /// SNS messages that were accepted.
     messages: "Messages",
     /// The user's rule files that were left out when the rules were loaded.
@@ -124,7 +147,14 @@ impl Report {
             *self.suppressed_by.entry(filter.clone()).or_default() += count;
         }
         extend_bounded(&mut self.canary_delay_seconds, &other.canary_delay_seconds);
-        extend_bounded(&mut self.alert_delay_seconds, &other.alert_delay_seconds);
+        extend_bounded(
+            &mut self.log_file_alert_delay_seconds,
+            &other.log_file_alert_delay_seconds,
+        );
+        extend_bounded(
+            &mut self.direct_alert_delay_seconds,
+            &other.direct_alert_delay_seconds,
+        );
         extend_bounded(
             &mut self.handling_delay_seconds,
             &other.handling_delay_seconds,
@@ -148,12 +178,16 @@ impl Report {
 
     pub(crate) fn note_alert_delay(
         &mut self,
-        event_time: Option<Timestamp>,
+        is_direct: bool,
+        event_time: Timestamp,
         accepted_at: Timestamp,
     ) {
-        if let Some(event_time) = event_time {
-            note_delay(&mut self.alert_delay_seconds, event_time, accepted_at);
-        }
+        let delays = if is_direct {
+            &mut self.direct_alert_delay_seconds
+        } else {
+            &mut self.log_file_alert_delay_seconds
+        };
+        note_delay(delays, event_time, accepted_at);
     }
 
     pub(crate) fn note_canary_delay(&mut self, delay: Option<SignedDuration>) {

@@ -22,7 +22,7 @@ import templates
 from project import ROOT, VERSION
 
 # Files that a release holds as they are.
-COPIED = ["LICENSE", "samconfig.toml", "template-log-account.yaml", "scripts/connect.py", "scripts/verify.py", "examples/terraform/main.tf"]
+COPIED = ["LICENSE", "samconfig.toml", "template-chat.yaml", "template-log-account.yaml", "template-member-account.yaml", "scripts/connect.py", "scripts/verify.py", "scripts/verify_paths.py", "examples/terraform/main.tf"]
 
 
 def main():

@@ -1,9 +1,10 @@
 //! Lines of text, laid out for mail: prose wraps; commands, ARNs and links never break.
 
-use std::fmt::Write as _;
-
-/// Prose wraps at this column; commands, ARNs and links never break.
-const COLUMNS: usize = 100;
+/// Prose wraps at this column. That fits a terminal of 80 columns, and a phone breaks each line into
+/// two.
+const COLUMNS: usize = 76;
+/// Where the text of a labelled line begins.
+const LABEL_COLUMNS: usize = 10;
 
 /// Lines of text on their way to a mail.
 #[derive(Default)]
@@ -26,9 +27,14 @@ impl Body {
         self.line(heading);
     }
 
-    pub(super) fn field(&mut self, label: &str, value: &str) {
-        // Writing to a string can't fail.
-        let _ = writeln!(self.text, "{:<9} {value}", format!("{label}:"));
+    /// A labelled line that wraps.
+    pub(super) fn field(&mut self, label: &str, text: &str) {
+        self.item(&labelled(label), text);
+    }
+
+    /// A labelled line that does not wrap: a command or a link.
+    pub(super) fn unbroken(&mut self, label: &str, text: &str) {
+        self.line(&format!("{}{text}", labelled(label)));
     }
 
     pub(super) fn prose(&mut self, prose: &str) {
@@ -46,4 +52,9 @@ impl Body {
             .word_separator(textwrap::WordSeparator::AsciiSpace);
         self.line(&textwrap::fill(prose, options));
     }
+}
+
+fn labelled(label: &str) -> String {
+    let label = format!("{label}:");
+    format!("{label:<LABEL_COLUMNS$}")
 }

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::{Context, body::Body, escape::clean, withhold};
-use crate::{cloudtrail::Outcome, rules::Finding};
+use super::{Escaped, withhold};
+use crate::rules::Finding;
 
 /// Most fields that an alert lists of one finding.
 const LISTED_FIELDS: usize = 40;
 /// How deep the fields of a request are followed.
 const FIELD_DEPTH: usize = 6;
-/// Most findings of a group whose fields are listed.
-const DETAILED_FINDINGS: usize = 10;
+/// Most characters of one key in a path.
+const KEY_CHARACTERS: usize = 64;
 /// The members of a record that hold what changed.
 const CHANGED_MEMBERS: [&str; 3] = [
     "requestParameters",
@@ -18,40 +18,19 @@ const CHANGED_MEMBERS: [&str; 3] = [
     "serviceEventDetails",
 ];
 
-/// Lists the changed fields of each finding.
-pub(super) fn changes(body: &mut Body, findings: &[Finding], context: &Context<'_>) {
-    let mut headed = false;
-    for (index, finding) in findings.iter().take(DETAILED_FINDINGS).enumerate() {
-        let fields = fields_of(finding, context.withhold_values);
-        if fields.is_empty() {
-            continue;
-        }
-        let failed = finding.record.outcome() != Outcome::Succeeded;
-        if !headed {
-            headed = true;
-            body.heading(if failed && findings.len() == 1 {
-                "FIELDS OF THE FAILED REQUEST"
-            } else {
-                "CHANGED FIELDS"
-            });
-        }
-        if findings.len() > 1 {
-            let failed = if failed { ", which failed" } else { "" };
-            body.line(&format!("of finding {}{failed}:", index + 1));
-        }
-        for field in fields.iter().take(LISTED_FIELDS) {
-            body.line(&format!("  {field}"));
-        }
-        if fields.len() > LISTED_FIELDS {
-            body.line("  … and more, see the log file");
-        }
-    }
-    if headed && findings.len() > DETAILED_FINDINGS {
-        body.line("The fields of the other findings are in the log file.");
-    }
+/// A field and its value, as far as it is shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct FieldContent {
+    /// Such as `requestParameters.contacts[0].city`.
+    pub(super) path: Escaped,
+    pub(super) value: Escaped,
 }
 
-fn fields_of(finding: &Finding, withhold_values: bool) -> Vec<String> {
+/// The changed fields of a finding, and whether there are more.
+pub(super) fn changed_fields(
+    finding: &Finding,
+    withhold_values: bool,
+) -> (Vec<FieldContent>, bool) {
     let mut leaves = Leaves {
         withhold_values,
         fields: Vec::new(),
@@ -59,40 +38,51 @@ fn fields_of(finding: &Finding, withhold_values: bool) -> Vec<String> {
     for member in CHANGED_MEMBERS {
         match finding.record.get(member) {
             None | Some(Value::Null) => {}
-            Some(value) => leaves.add(member, member, value, FIELD_DEPTH),
+            Some(value) => leaves.add(
+                &Escaped::name(member, KEY_CHARACTERS),
+                member,
+                value,
+                FIELD_DEPTH,
+            ),
         }
     }
-    leaves.fields
+    let has_more = leaves.fields.len() > LISTED_FIELDS;
+    leaves.fields.truncate(LISTED_FIELDS);
+    (leaves.fields, has_more)
 }
 
-/// Leaves of JSON values as `path: value` lines, at most one more than an alert lists.
+/// Leaves of JSON values, at most one more than an alert lists.
 struct Leaves {
     withhold_values: bool,
-    fields: Vec<String>,
+    fields: Vec<FieldContent>,
 }
 
 impl Leaves {
     /// Adds the leaves of `value`, which stands at `path` under the member `name`.
-    fn add(&mut self, path: &str, name: &str, value: &Value, depth: usize) {
+    fn add(&mut self, path: &Escaped, name: &str, value: &Value, depth: usize) {
         if self.fields.len() > LISTED_FIELDS {
             return;
         }
         match value {
             Value::Object(members) if !members.is_empty() && depth > 0 => {
                 for (key, value) in members {
-                    let path = format!("{path}.{}", clean(key, 64));
-                    self.add(&path, key, value, depth - 1);
+                    self.add(
+                        &path.member(&Escaped::name(key, KEY_CHARACTERS)),
+                        key,
+                        value,
+                        depth - 1,
+                    );
                 }
             }
             Value::Array(members) if !members.is_empty() && depth > 0 => {
                 for (index, value) in members.iter().take(LISTED_FIELDS + 1).enumerate() {
-                    self.add(&format!("{path}[{index}]"), name, value, depth - 1);
+                    self.add(&path.element(index), name, value, depth - 1);
                 }
             }
-            leaf => {
-                let shown = withhold::shown(name, leaf, self.withhold_values);
-                self.fields.push(format!("{path}: {shown}"));
-            }
+            leaf => self.fields.push(FieldContent {
+                path: path.clone(),
+                value: withhold::shown(name, leaf, self.withhold_values),
+            }),
         }
     }
 }

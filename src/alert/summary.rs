@@ -3,63 +3,56 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, affected_account, escape::clean};
-use crate::rules::Finding;
+use super::{Escaped, content::FindingContent};
 
-/// Most characters of one value.
-const VALUE_CHARACTERS: usize = 256;
-
-/// A finding in short: what, where, who and which rules. Every text is escaped.
+/// A finding in short: what, where, who and which rules.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Summary {
     /// `eventID` of the record.
-    pub event_id: Option<String>,
+    pub event_id: Option<Escaped>,
     /// When it happened.
     pub event_time: Option<Timestamp>,
     /// `eventSource` of the record.
-    pub event_source: Option<String>,
+    pub event_source: Option<Escaped>,
     /// `eventName` of the record.
-    pub event_name: Option<String>,
+    pub event_name: Option<Escaped>,
     /// `awsRegion` of the record.
-    pub region: Option<String>,
+    pub region: Option<Escaped>,
     /// The account that the action is about.
-    pub affected_account: Option<String>,
+    pub affected_account: Option<Escaped>,
     /// Type of the actor.
-    pub actor_type: String,
+    pub actor_type: Escaped,
     /// ARN of the actor, or what else names it.
-    pub actor: Option<String>,
-    /// Whether the action took effect.
+    pub actor: Option<Escaped>,
+    /// Whether the action took effect: `succeeded` or `failed`.
     pub outcome: String,
     /// The level that the alert shows.
     pub level: String,
     /// Ids of the rules, the highest level first.
-    pub rules: Vec<String>,
+    pub rules: Vec<Escaped>,
 }
 
 impl Summary {
     /// The summary of a finding.
-    pub fn of(finding: &Finding, context: &Context<'_>) -> Self {
-        let record = &finding.record;
-        let actor = record.actor();
-        let escaped = |text: &str| clean(text, VALUE_CHARACTERS);
-        let text = |name| record.text(name).map(escaped);
+    pub fn of(finding: &FindingContent) -> Self {
+        let (event, actor) = (&finding.event, &finding.actor);
+        let named = [
+            &actor.arn,
+            &actor.principal_id,
+            &actor.name,
+            &actor.invoked_by,
+        ];
         Self {
-            event_id: record.event_id().map(escaped),
-            event_time: record.event_time(),
-            event_source: text("eventSource"),
-            event_name: text("eventName"),
-            region: text("awsRegion"),
-            affected_account: affected_account(record, context.file_account)
-                .map(|account| escaped(&account)),
-            actor_type: escaped(actor.actor_type),
-            actor: actor
-                .arn
-                .or(actor.principal_id)
-                .or(actor.name)
-                .or(actor.invoked_by)
-                .map(escaped),
-            outcome: record.outcome().to_string(),
-            level: finding.level().to_string(),
+            event_id: event.id.clone(),
+            event_time: event.time,
+            event_source: event.source.clone(),
+            event_name: event.name.clone(),
+            region: event.region.clone(),
+            affected_account: finding.affected.as_ref().map(|account| account.id.clone()),
+            actor_type: actor.actor_type.clone(),
+            actor: named.into_iter().flatten().next().cloned(),
+            outcome: finding.outcome.word().to_owned(),
+            level: finding.level.to_string(),
             rules: finding.rules.iter().map(|rule| rule.id.clone()).collect(),
         }
     }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::escape::clean;
+use super::Escaped;
 use crate::cloudtrail::is_account_id;
 
 /// Most characters of a value that an alert shows.
@@ -77,8 +77,8 @@ const PLAIN_NAMES: [&str; 34] = [
 ];
 
 /// A leaf value as an alert shows it; `name` is the member it stands under.
-pub(super) fn shown(name: &str, value: &Value, withhold: bool) -> String {
-    match value {
+pub(super) fn shown(name: &str, value: &Value, withhold: bool) -> Escaped {
+    let text = match value {
         Value::Null => "null".to_owned(),
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) if !withhold || COUNT_NAMES.contains(&normalised(name).as_str()) => {
@@ -87,11 +87,12 @@ pub(super) fn shown(name: &str, value: &Value, withhold: bool) -> String {
         Value::Number(_) => WITHHELD.to_owned(),
         Value::String(text) if text.is_empty() => "empty".to_owned(),
         Value::String(text) if withhold && !is_plain(name, text) => masked(name, text),
-        Value::String(text) => clean(text, SHOWN_CHARACTERS),
+        Value::String(text) => text.clone(),
         Value::Array(members) if members.is_empty() => "empty list".to_owned(),
         Value::Object(members) if members.is_empty() => "empty object".to_owned(),
         Value::Array(_) | Value::Object(_) => "(nested too deeply to show)".to_owned(),
-    }
+    };
+    Escaped::untrusted(&text, SHOWN_CHARACTERS)
 }
 
 fn is_plain(name: &str, text: &str) -> bool {
@@ -127,7 +128,7 @@ fn masked(name: &str, text: &str) -> String {
         && let Some(first) = local.chars().next()
         && is_domain(domain)
     {
-        return format!("{}…@{domain}", clean(&first.to_string(), 1));
+        return format!("{first}…@{domain}");
     }
     let name = normalised(name);
     if name.contains("phone") || name.contains("fax") {

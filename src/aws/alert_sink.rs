@@ -1,6 +1,6 @@
-//! Publishes messages to an SNS topic.
+//! Publishes messages to SNS topics.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use aws_sdk_sns::{
     error::{ProvideErrorMetadata, SdkError},
@@ -10,28 +10,40 @@ use aws_sdk_sns::{
 use super::request_error::RequestError;
 use crate::{
     alert::{AttributeValue, Message},
-    pipeline::{AlertSink, SinkError, Subscriptions},
+    config::topic_region,
+    pipeline::{AlertSink, SinkError, Subscriptions, Topic},
 };
 
 /// What SNS returns instead of an ARN for a subscription that nobody has confirmed. For one that was
 /// deleted it returns `Deleted` for a while.
 const PENDING: &str = "PendingConfirmation";
 
-/// A topic of SNS.
+/// SNS, in the Regions that have topics.
 #[derive(Clone, Debug)]
 pub struct SnsAlertSink {
-    pub(super) client: aws_sdk_sns::Client,
-    pub(super) topic_arn: String,
+    /// Clients by Region.
+    pub(super) clients: BTreeMap<String, aws_sdk_sns::Client>,
+}
+
+impl SnsAlertSink {
+    fn client(&self, topic: &Topic) -> Result<&aws_sdk_sns::Client, SinkError> {
+        let region = topic_region(&topic.arn).unwrap_or_default();
+        self.clients.get(region).ok_or_else(|| SinkError {
+            retryable: false,
+            remedy: "",
+            source: format!("no client for Region {region}").into(),
+        })
+    }
 }
 
 impl AlertSink for SnsAlertSink {
-    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
+    async fn publish(&self, topic: &Topic, message: &Message) -> Result<String, SinkError> {
         let mut request = self
-            .client
+            .client(topic)?
             .publish()
-            .topic_arn(&self.topic_arn)
+            .topic_arn(&topic.arn)
             .subject(&message.subject)
-            .message(&message.text);
+            .message(&message.body);
         for attribute in &message.attributes {
             let (data_type, value) = match &attribute.value {
                 AttributeValue::One(value) => ("String", Cow::Borrowed(value.as_str())),
@@ -60,10 +72,10 @@ impl AlertSink for SnsAlertSink {
         }
     }
 
-    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+    async fn subscriptions(&self, topic: &Topic) -> Result<Subscriptions, SinkError> {
         let mut subscriptions = Subscriptions::default();
-        let request = self.client.list_subscriptions_by_topic();
-        let mut pages = request.topic_arn(&self.topic_arn).into_paginator().send();
+        let request = self.client(topic)?.list_subscriptions_by_topic();
+        let mut pages = request.topic_arn(&topic.arn).into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| {
                 let remedy = match error.code() {
@@ -103,7 +115,7 @@ fn publish_remedy(code: &str) -> &'static str {
             "allow sns:Publish in the function's role, and in the topic's policy where the topic \
              is another account's"
         }
-        "NotFound" => "set ALERT_TOPIC_ARN to a topic that exists",
+        "NotFound" => "set the variable to a topic that exists",
         "KMSAccessDenied" => {
             "allow kms:Decrypt and kms:GenerateDataKey on the topic's key, in the function's role \
              and in the key's policy"

@@ -62,6 +62,13 @@ impl LedgerStore for FunctionLedgerStore {
             Self::Memory(store) => store.replace(key, etag, entry).await,
         }
     }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        match self {
+            Self::S3(store) => store.list(prefix).await,
+            Self::Memory(store) => store.list(prefix).await,
+        }
+    }
 }
 
 impl LedgerStore for S3LedgerStore {
@@ -85,6 +92,21 @@ impl LedgerStore for S3LedgerStore {
         entry: &Entry,
     ) -> Result<WriteOutcome, LedgerError> {
         self.put(key, Some(etag), entry).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket);
+        let mut pages = request.prefix(prefix).into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.error("list", prefix, error))?;
+            keys.extend(
+                page.contents()
+                    .iter()
+                    .filter_map(|object| object.key.clone()),
+            );
+        }
+        Ok(keys)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The only code that uses the AWS SDK: S3 and SNS behind the traits of pipeline and ledger.
 
 mod account;
+mod account_names;
 mod alert_sink;
 mod http;
 mod ledger_store;
@@ -20,7 +21,7 @@ pub use self::{
     alert_sink::SnsAlertSink,
     ledger_store::{FunctionLedgerStore, S3LedgerStore},
     log_store::{S3Body, S3LogStore},
-    rule_files::{RuleFiles, RulesError},
+    rule_files::{Cause, RuleFiles, RulesError},
 };
 use crate::{config::Config, ledger::MemoryLedgerStore, pipeline::REQUEST_TIME};
 
@@ -48,7 +49,6 @@ pub struct Clients {
     s3: aws_sdk_s3::Client,
     /// S3 with the credentials for reading log files.
     logs: aws_sdk_s3::Client,
-    sns: aws_sdk_sns::Client,
 }
 
 impl Clients {
@@ -103,22 +103,10 @@ impl Clients {
             }
             None => s3_client.clone(),
         };
-        // SNS must be called in the topic's own Region. An alert that SNS was slow to answer must not
-        // be sent again: the SDK retries after an attempt's timeout, but not after the operation's.
-        let sns = aws_sdk_sns::config::Builder::from(shared)
-            .region(Region::new(config.alert_region.clone()))
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIME)
-                    .operation_timeout(REQUEST_TIME)
-                    .build(),
-            )
-            .build();
         Self {
             shared: shared.clone(),
             s3: s3_client,
             logs,
-            sns: aws_sdk_sns::Client::from_conf(sns),
         }
     }
 
@@ -129,11 +117,27 @@ impl Clients {
         }
     }
 
-    /// Returns the sink that publishes to a topic.
-    pub fn alert_sink(&self, topic_arn: &str) -> SnsAlertSink {
+    /// Returns the sink that publishes to topics of these Regions.
+    ///
+    /// SNS must be called in a topic's own Region. An alert that SNS was slow to answer must not be sent
+    /// again: the SDK retries after an attempt's timeout, but not after the operation's.
+    pub fn alert_sink<'a>(&self, regions: impl IntoIterator<Item = &'a str>) -> SnsAlertSink {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIME)
+            .operation_timeout(REQUEST_TIME)
+            .build();
+        let client = |region: &str| {
+            let config = aws_sdk_sns::config::Builder::from(&self.shared)
+                .region(Region::new(region.to_owned()))
+                .timeout_config(timeouts.clone())
+                .build();
+            aws_sdk_sns::Client::from_conf(config)
+        };
+        let regions = regions.into_iter();
         SnsAlertSink {
-            client: self.sns.clone(),
-            topic_arn: topic_arn.to_owned(),
+            clients: regions
+                .map(|region| (region.to_owned(), client(region)))
+                .collect(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{error::Error, path::Path};
 
 use super::{Clients, request_error::RequestError};
 use crate::{
-    config::RulesLocation,
+    config::Location,
     rules::{RuleFile, RuleProblem},
 };
 
@@ -16,15 +16,14 @@ const RULE_FILES: usize = 2_000;
 impl Clients {
     /// Reads the user's rule files, in the order of their names. Files that cannot be rules are listed
     /// beside them.
-    pub async fn rule_files(&self, location: &RulesLocation) -> Result<RuleFiles, RulesError> {
+    pub async fn rule_files(&self, location: &Location) -> Result<RuleFiles, RulesError> {
         let mut files = RuleFiles::default();
         match location {
-            RulesLocation::Bundled => {}
-            RulesLocation::Directory(directory) => {
+            Location::Path(directory) => {
                 read_directory(Path::new(directory), &mut files)?;
             }
-            RulesLocation::S3 { bucket, prefix } => {
-                self.read_prefix(bucket, prefix, &mut files).await?;
+            Location::S3 { bucket, key } => {
+                self.read_prefix(bucket, key, &mut files).await?;
             }
         }
         files.readable.sort_by(|a, b| a.name.cmp(&b.name));
@@ -78,7 +77,7 @@ impl Clients {
         Ok(())
     }
 
-    async fn read_object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, Cause> {
+    pub(super) async fn read_object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, Cause> {
         let object = self.s3.get_object().bucket(bucket).key(key).send().await;
         let body = object.map_err(RequestError)?.body;
         Ok(body.collect().await?.to_vec())
@@ -123,7 +122,8 @@ impl RuleFiles {
     }
 }
 
-type Cause = Box<dyn Error + Send + Sync>;
+/// Why something could not be read.
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// The user's rules could not be read at all.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,6 @@ mod splitter;
 
 pub use candidates::{Candidates, Pairs};
 pub use key::{KeyKind, OtherKind, classify_key, is_account_id};
-pub use record::{Actor, Addendum, Outcome, ParsedRecord, Record, is_well_formed};
+pub use record::{Actor, Addendum, CameBy, Outcome, ParsedRecord, Record, is_well_formed};
 pub use scan::{SMALL_FILE_BYTES, Scan, ScanError, ScanLimits, Step};
 pub use sources::Sources;

@@ -23,11 +23,31 @@ const ACCOUNT_MEMBERS: [&str; 4] = [
     "targetprincipal",
 ];
 
-/// One element of a log file's `Records`.
+/// One CloudTrail record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     members: Value,
     unreadable: Vec<String>,
+    came_by: CameBy,
+}
+
+/// The way by which a record came. The log file is the truth; the others may be faster.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CameBy {
+    /// As an element of a log file's `Records`.
+    #[default]
+    LogFile,
+    /// As the `detail` of an event of `EventBridge`.
+    EventBridge,
+    /// As a log event of a CloudWatch Logs subscription.
+    CloudWatchLogs,
+}
+
+impl CameBy {
+    /// Returns whether the record came in the envelope itself.
+    pub fn is_direct(self) -> bool {
+        self != Self::LogFile
+    }
 }
 
 /// A record as it could be read.
@@ -118,6 +138,7 @@ impl Record {
             record: Self {
                 members: Value::Object(salvage.members),
                 unreadable: salvage.unreadable,
+                came_by: CameBy::default(),
             },
             malformed: !is_well_formed(bytes),
         }
@@ -128,7 +149,20 @@ impl Record {
         Self {
             members,
             unreadable: Vec::new(),
+            came_by: CameBy::default(),
         }
+    }
+
+    /// The same record, which came by another way than a log file.
+    #[must_use]
+    pub fn with_path(mut self, came_by: CameBy) -> Self {
+        self.came_by = came_by;
+        self
+    }
+
+    /// Returns the way by which the record came.
+    pub fn came_by(&self) -> CameBy {
+        self.came_by
     }
 
     /// The whole record, as rules see it.

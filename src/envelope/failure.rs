@@ -66,6 +66,8 @@ error_types! {
     CanaryOff, retryable: false;
     /// The function was asked for a coverage check, and the check is off.
     CoverageOff, retryable: false;
+    /// A direct event names another account than the one that sent it.
+    DirectEventRefused, retryable: false;
     /// The user's rules could not be read.
     RulesUnavailable, retryable: true;
     /// The bundled rules do not load together with the user's: a fault of this build.

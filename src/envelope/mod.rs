@@ -1,10 +1,13 @@
-//! The JSON that invokes the function: which objects it names, and the reply that its sender expects.
+//! The JSON that invokes the function: which objects it names, which records it holds, and the reply that
+//! its sender expects.
 //!
 //! Shapes: S3 notifications (direct, through SNS, SQS or `EventBridge`), CloudTrail's own SNS
-//! notification, S3 Batch Operations tasks, Lambda's on-failure records, and nestings of these.
+//! notification, direct events of `EventBridge` and CloudWatch Logs, S3 Batch Operations tasks, Lambda's
+//! on-failure records, and nestings of these.
 //! `aws_lambda_events` serves the SQS reply. Its event types lose fields (the bucket and arguments of
 //! S3 Batch 2.0, the S3 test event), so this module reads events from plain JSON.
 
+mod direct_event;
 mod failure;
 mod object_event;
 mod reply;
@@ -14,6 +17,8 @@ use std::{fmt, slice};
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use direct_event::{DirectEvent, DirectEventKind};
+use direct_event::{from_event_bridge as direct_event, from_logs_subscription, is_direct_event};
 pub use failure::{ErrorType, Failure, InvocationError, with_causes};
 use object_event::{created, from_batch_task, from_event_bridge, from_s3_record};
 
@@ -72,12 +77,14 @@ pub enum ObjectEventKind {
 }
 
 /// The part of an envelope that is acknowledged by itself.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delivery {
     /// The SQS message id or S3 Batch task id; empty where the envelope is one delivery.
     pub id: String,
     /// What it says about objects.
     pub object_events: Vec<ObjectEvent>,
+    /// Records that it holds itself.
+    pub direct_events: Vec<DirectEvent>,
     /// Parts of an unknown shape. They fail the delivery; its objects are scanned all the same.
     pub problems: Vec<EnvelopeError>,
     /// Whether its objects are tasks of an S3 Batch Operations job.
@@ -101,6 +108,12 @@ pub enum EnvelopeError {
         /// The part.
         part: &'static str,
     },
+    /// The data of a CloudWatch Logs subscription is not gzip in base64, or not what such data holds.
+    #[error("CloudWatch Logs subscription without usable data: {why}")]
+    LogsData {
+        /// Where, or why.
+        why: String,
+    },
     /// Nested deeper than AWS nests envelopes.
     #[error("envelopes nested more than {NESTING} deep")]
     TooDeep,
@@ -117,7 +130,7 @@ pub struct DeliveryOutcome {
 }
 
 /// An envelope of a known shape.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Envelope {
     /// The parts that are acknowledged by themselves.
     pub deliveries: Vec<Delivery>,
@@ -133,6 +146,8 @@ pub enum Action {
     Canary,
     /// `{"action": "coverage"}`: look for accounts without log files.
     Coverage,
+    /// `{"action": "unconfirmed"}`: look for direct events that no log file has confirmed.
+    Unconfirmed,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -165,7 +180,8 @@ impl Envelope {
         let reply = action(value).map_or(Reply::Report, Reply::Action);
         let mut delivery = Delivery::default();
         delivery.collect(value, NESTING);
-        if delivery.object_events.is_empty() && !delivery.problems.is_empty() {
+        let is_empty = delivery.object_events.is_empty() && delivery.direct_events.is_empty();
+        if is_empty && !delivery.problems.is_empty() {
             return Err(delivery.problems.swap_remove(0));
         }
         Ok(Self {
@@ -236,7 +252,7 @@ impl Envelope {
 }
 
 impl Delivery {
-    /// Adds the objects of an envelope, and of the envelopes in it.
+    /// Adds the objects and records of an envelope, and of the envelopes in it.
     fn collect(&mut self, value: &Value, nesting: usize) {
         if let Err(problem) = self.try_collect(value, nesting) {
             self.problems.push(problem);
@@ -259,6 +275,16 @@ impl Delivery {
                 part: "Message",
             })?;
             self.collect_text(message, below);
+        } else if is_direct_event(value) {
+            self.direct_events.push(direct_event(value)?);
+        } else if let Some(logs) = value.get("awslogs") {
+            let data = text(logs, "data").ok_or(EnvelopeError::Incomplete {
+                shape: "CloudWatch Logs subscription",
+                part: "data",
+            })?;
+            let (events, problems) = from_logs_subscription(data)?;
+            self.direct_events.extend(events);
+            self.problems.extend(problems);
         } else if text(value, "source") == Some("aws.s3") {
             self.object_events.push(from_event_bridge(value)?);
         } else if value.get("s3ObjectKey").is_some() {
@@ -356,6 +382,7 @@ fn action(value: &Value) -> Option<Action> {
         "self-test" => Some(Action::SelfTest),
         "canary" => Some(Action::Canary),
         "coverage" => Some(Action::Coverage),
+        "unconfirmed" => Some(Action::Unconfirmed),
         _ => None,
     }
 }

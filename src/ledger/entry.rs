@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Canary;
-use crate::alert::{AttributeValue, Message, Summary};
+use super::{Canary, ClaimRequest, PublicationOutcome};
+use crate::alert::{AttributeValue, Escaped, Message, Summary};
 
 /// The state of one record.
 ///
@@ -21,19 +21,72 @@ pub struct Entry {
     pub claim: Option<Lease>,
     /// The accepted alerts, one for each topic.
     pub published: Vec<Publication>,
+    /// A hash of what the record says that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// When the record came first as a direct event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_at: Option<Timestamp>,
+    /// The first log file that the record was found in: `s3://bucket/key`, with the version if there is
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<Escaped>,
     /// The canaries, the last one first, in the one entry that is about them and about no record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<Canary>,
 }
 
 impl Entry {
-    /// An entry under a claim.
-    pub(super) fn claimed(lease: &Lease, published: Vec<Publication>) -> Self {
+    /// The entry under a claim.
+    #[must_use]
+    pub(super) fn claimed(self, lease: &Lease) -> Self {
         Self {
             claim: Some(lease.clone()),
-            published,
-            ..Self::default()
+            ..self
         }
+    }
+
+    /// The entry after the record of a request has come.
+    #[must_use]
+    pub(super) fn seen(mut self, request: &ClaimRequest<'_>) -> Self {
+        if self.digest.is_none() {
+            self.digest = Some(request.record.digest().to_owned());
+        }
+        if self.log_file.is_none() {
+            match request.log_file {
+                Some(log_file) => self.log_file = Some(log_file.clone()),
+                None => self.direct_at = self.direct_at.or(Some(request.now)),
+            }
+        }
+        self
+    }
+
+    /// Whether the entry is about a record that says something else than that of the request.
+    ///
+    /// Records of two log files with one event id are one record, whatever they say.
+    pub(super) fn differs_from(&self, request: &ClaimRequest<'_>) -> bool {
+        let both_in_log_files = self.log_file.is_some() && request.log_file.is_some();
+        let digest = self.digest.as_deref();
+        !both_in_log_files && digest.is_some_and(|digest| digest != request.record.digest())
+    }
+
+    /// For the first log file with the record: whether the record had come as a direct event before.
+    pub(super) fn came_directly(&self, request: &ClaimRequest<'_>) -> Option<bool> {
+        let is_first = request.log_file.is_some() && self.log_file.is_none();
+        is_first.then_some(self.direct_at.is_some())
+    }
+
+    /// Adds what topics have accepted. A topic that has accepted another alert keeps that one.
+    pub(super) fn add(&mut self, publications: &[Publication]) -> PublicationOutcome {
+        let mut outcome = PublicationOutcome::Recorded;
+        for publication in publications {
+            match self.publication_on(&publication.topic) {
+                None => self.published.push(publication.clone()),
+                Some(recorded) if recorded.message_id == publication.message_id => {}
+                Some(_) => outcome = PublicationOutcome::SecondAlert,
+            }
+        }
+        outcome
     }
 
     /// Returns what `topic` has accepted.
@@ -70,8 +123,10 @@ pub struct Publication {
 /// An alert as it is kept for later questions.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Archive {
-    /// The log file that held the record: `s3://bucket/key`, escaped, with the version if there is one.
-    pub log_file: String,
+    /// The log file that held the record: `s3://bucket/key`, with the version if there is one. Nothing for
+    /// a direct event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<Escaped>,
     /// The finding in short.
     pub finding: Summary,
     /// What was sent.
@@ -111,7 +166,7 @@ impl From<&Message> for SentMessage {
         });
         Self {
             subject: message.subject.clone(),
-            text: message.text.clone(),
+            text: message.body.clone(),
             attributes: attributes.collect(),
         }
     }

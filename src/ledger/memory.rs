@@ -79,4 +79,10 @@ impl LedgerStore for MemoryLedgerStore {
             _ => Ok(WriteOutcome::PreconditionFailed),
         }
     }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        let entries = self.entries();
+        let keys = entries.by_key.keys().filter(|key| key.starts_with(prefix));
+        Ok(keys.cloned().collect())
+    }
 }

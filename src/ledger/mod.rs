@@ -1,33 +1,37 @@
-//! Alert once: the durable memory of which records have alerted on which topic.
+//! Alert once: the durable memory of which records have alerted on which topics.
 //!
-//! The sender claims a record before it publishes the alert, and records the publication after SNS
+//! The sender claims a record before it publishes the alert, and records each publication after SNS
 //! has accepted it. Anybody may take over a claim that has expired. ARCHITECTURE.md draws the states
 //! and lists what happens after a crash at each point.
+//!
+//! A record may come twice: as a direct event, and later in a log file, which is the truth. An entry is
+//! about one content. A record of the same id and other content has an entry of its own, so that a
+//! forged direct event can't silence the true record.
 
 mod canary;
 mod entry;
 mod memory;
+mod record_id;
+mod unconfirmed;
 
 use std::{
     error::Error,
-    fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 pub use self::{
     canary::{Canary, CanaryMeeting, CanaryRun},
     entry::{Archive, ArchivedMessage, Entry, Lease, Publication, SentMessage},
     memory::MemoryLedgerStore,
+    record_id::RecordId,
+    unconfirmed::Unconfirmed,
 };
-use crate::cloudtrail::Record;
+use crate::alert::Escaped;
 
-/// Longest event id that is used in a key.
-const EVENT_ID_CHARACTERS: usize = 64;
 /// How often a conditional write is attempted while others write the same entry.
 const WRITE_ATTEMPTS: u32 = 4;
 /// Wait before the second attempt; each further attempt waits this much longer.
@@ -96,13 +100,19 @@ pub trait LedgerStore {
         etag: &str,
         entry: &Entry,
     ) -> Result<WriteOutcome, LedgerError>;
+    /// Returns the keys that begin with `prefix`.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError>;
 }
 
 /// Who wants to claim which record, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRequest<'a> {
-    /// The record's key, from [`record_key`].
-    pub key: &'a str,
+    /// The record.
+    pub record: &'a RecordId,
+    /// The topics that its alert is for.
+    pub topics: &'a [&'a str],
+    /// The log file that the record is in; `None` for a direct event.
+    pub log_file: Option<&'a Escaped>,
     /// The invocation, as people see it in the entry.
     pub invocation: &'a str,
     /// Whether to read the entry before the first write: cheaper where it probably exists.
@@ -113,25 +123,38 @@ pub struct ClaimRequest<'a> {
     pub expires_at: Timestamp,
 }
 
-/// The answer to a [`ClaimRequest`].
+/// What the ledger says of a record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClaimAnswer {
+    /// Whether the caller may alert.
+    pub outcome: ClaimOutcome,
+    /// For the record of a log file, the first time that one is seen: whether it had come as a direct
+    /// event before.
+    pub came_directly: Option<bool>,
+}
+
+/// Whether the caller of [`Ledger::claim`] may alert.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClaimOutcome {
     /// The caller may alert on the record.
-    Acquired(Claim),
-    /// The record has alerted on this topic.
+    Acquired(Box<Claim>),
+    /// The record has alerted on each of the topics.
     AlreadyAlerted,
     /// Another invocation holds a claim that has not expired.
     ClaimedElsewhere,
 }
 
-/// A lease on one record: its holder may publish the record's alert.
+/// A lease on one record: its holder may publish the record's alert on the topics that have not accepted
+/// it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
     key: String,
     etag: String,
     lease: Lease,
-    /// Publications on other topics.
-    published: Vec<Publication>,
+    /// The entry as it was last written or read.
+    entry: Entry,
+    /// Whether an entry of the same event id is about a record that says something else.
+    differs: bool,
 }
 
 impl Claim {
@@ -144,6 +167,16 @@ impl Claim {
     pub fn expires_at(&self) -> Timestamp {
         self.lease.expires_at
     }
+
+    /// Returns whether a topic has accepted the record's alert.
+    pub fn is_published_on(&self, topic: &str) -> bool {
+        self.entry.publication_on(topic).is_some()
+    }
+
+    /// Returns whether a record of the same event id says something else.
+    pub fn differs(&self) -> bool {
+        self.differs
+    }
 }
 
 /// How an accepted alert was recorded.
@@ -155,11 +188,10 @@ pub enum PublicationOutcome {
     SecondAlert,
 }
 
-/// The ledger's rules over a store, for one topic.
+/// The ledger's rules over a store.
 #[derive(Debug)]
 pub struct Ledger<S> {
     store: S,
-    topic: String,
     claiming: Semaphore,
     /// Separate, so that recording an accepted alert never waits for a claim.
     recording: Semaphore,
@@ -176,34 +208,66 @@ enum EntryState {
 }
 
 impl<S: LedgerStore> Ledger<S> {
-    /// A ledger of what `topic` has accepted.
-    pub fn new(store: S, topic: &str) -> Self {
+    /// A ledger over a store.
+    pub fn new(store: S) -> Self {
         Self {
             store,
-            topic: topic.to_owned(),
             claiming: Semaphore::new(CONCURRENT_REQUESTS),
             recording: Semaphore::new(CONCURRENT_REQUESTS),
             claims: AtomicU64::new(0),
         }
     }
 
-    /// Claims a record for this topic.
+    /// Claims a record for its topics, and notes the log file that it is in.
     ///
     /// # Errors
     ///
     /// The store failed. The claim may exist all the same; it expires by itself.
-    pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<ClaimOutcome, LedgerError> {
+    pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<ClaimAnswer, LedgerError> {
         let _permit = self.claiming.acquire().await;
-        let key = request.key;
         let lease = self.new_lease(request);
-        let acquired = |etag, published| {
-            ClaimOutcome::Acquired(Claim {
+        let keys = [request.record.key(), request.record.key_of_content()];
+        for (key, differs) in keys.into_iter().zip([false, true]) {
+            if let Some(answer) = self.claim_entry(key, differs, request, &lease).await? {
+                return Ok(answer);
+            }
+        }
+        // The second key has the content in its name.
+        Err(LedgerError::new(format!(
+            "{} is about another record than its name says",
+            request.record.key_of_content()
+        )))
+    }
+
+    /// Claims the record under one key. Returns `None` where that entry is about a record of the same event
+    /// id that says something else.
+    async fn claim_entry(
+        &self,
+        key: &str,
+        differs: bool,
+        request: &ClaimRequest<'_>,
+        lease: &Lease,
+    ) -> Result<Option<ClaimAnswer>, LedgerError> {
+        let answer = |outcome, came_directly| {
+            Some(ClaimAnswer {
+                outcome,
+                came_directly,
+            })
+        };
+        let acquired = |etag, entry| {
+            ClaimOutcome::Acquired(Box::new(Claim {
                 key: key.to_owned(),
                 etag,
                 lease: lease.clone(),
-                published,
-            })
+                entry,
+                differs,
+            }))
         };
+        if request.log_file.is_none() {
+            // Before the entry, so that no crash leaves an entry that nobody will ask after.
+            self.expect_log_file(key, request.now).await?;
+        }
+        let is_first = request.log_file.map(|_| false);
         let mut found = if request.read_first {
             self.store.read(key).await?
         } else {
@@ -212,9 +276,9 @@ impl<S: LedgerStore> Ledger<S> {
         for attempt in 0..WRITE_ATTEMPTS {
             back_off(attempt).await;
             if found.is_none() {
-                let entry = Entry::claimed(&lease, Vec::new());
+                let entry = Entry::default().seen(request).claimed(lease);
                 if let WriteOutcome::Written(etag) = self.store.create(key, &entry).await? {
-                    return Ok(acquired(etag, Vec::new()));
+                    return Ok(answer(acquired(etag, entry), is_first));
                 }
                 found = self.store.read(key).await?;
             }
@@ -222,80 +286,84 @@ impl<S: LedgerStore> Ledger<S> {
             let Some(VersionedEntry { entry, etag }) = found.take() else {
                 continue;
             };
-            match self.state(&entry, &lease, request.now) {
-                EntryState::AlreadyAlerted => return Ok(ClaimOutcome::AlreadyAlerted),
-                EntryState::OwnClaim => return Ok(acquired(etag, entry.published)),
-                EntryState::ClaimedElsewhere => return Ok(ClaimOutcome::ClaimedElsewhere),
-                EntryState::Claimable => {}
+            if entry.differs_from(request) {
+                return Ok(None);
             }
-            let entry = Entry::claimed(&lease, entry.published);
-            if let WriteOutcome::Written(etag) = self.store.replace(key, &etag, &entry).await? {
-                return Ok(acquired(etag, entry.published));
+            let came_directly = entry.came_directly(request);
+            let seen = entry.clone().seen(request);
+            let (write, outcome) = match state(&entry, request.topics, lease, request.now) {
+                EntryState::OwnClaim => {
+                    return Ok(answer(acquired(etag, entry), came_directly));
+                }
+                EntryState::Claimable => (seen.claimed(lease), None),
+                EntryState::AlreadyAlerted => (seen, Some(ClaimOutcome::AlreadyAlerted)),
+                EntryState::ClaimedElsewhere => {
+                    return Ok(answer(ClaimOutcome::ClaimedElsewhere, None));
+                }
+            };
+            if write == entry
+                && let Some(outcome) = outcome
+            {
+                return Ok(answer(outcome, came_directly));
+            }
+            if let WriteOutcome::Written(etag) = self.store.replace(key, &etag, &write).await? {
+                let outcome = outcome.unwrap_or_else(|| acquired(etag, write));
+                return Ok(answer(outcome, came_directly));
             }
         }
-        Ok(ClaimOutcome::ClaimedElsewhere)
+        Ok(answer(ClaimOutcome::ClaimedElsewhere, None))
     }
 
-    /// Records that the topic has accepted the alert on a claimed record.
+    /// Records which topics have accepted the alert on a claimed record. `is_last` says that the claim has
+    /// served its purpose.
     ///
-    /// The record has alerted, whatever became of the claim since. So this replaces any state of the
+    /// The record has alerted, whatever became of the claim since. So this is added to any state of the
     /// entry except another alert on the same topic.
     ///
     /// # Errors
     ///
-    /// The store failed, or others wrote the entry in each attempt. The publication may be recorded all
+    /// The store failed, or others wrote the entry in each attempt. The publications may be recorded all
     /// the same.
-    pub async fn record_publication(
+    pub async fn record_publications(
         &self,
-        claim: &Claim,
-        message_id: &str,
-        accepted_at: Timestamp,
-        archive: &Archive,
+        claim: &mut Claim,
+        publications: &[Publication],
+        is_last: bool,
     ) -> Result<PublicationOutcome, LedgerError> {
         let _permit = self.recording.acquire().await;
-        let key = &claim.key;
-        let mut entry = Entry {
-            published: claim.published.clone(),
-            ..Entry::default()
-        };
-        entry.published.push(Publication {
-            topic: self.topic.clone(),
-            message_id: message_id.to_owned(),
-            accepted_at,
-            archive: Some(Box::new(archive.clone())),
-        });
-        let mut etag = claim.etag.clone();
         for attempt in 0..WRITE_ATTEMPTS {
             back_off(attempt).await;
-            if let WriteOutcome::Written(_) = self.store.replace(key, &etag, &entry).await? {
-                return Ok(PublicationOutcome::Recorded);
+            let mut entry = claim.entry.clone();
+            let outcome = entry.add(publications);
+            if is_last && entry.claim.as_ref() == Some(&claim.lease) {
+                entry.claim = None;
             }
-            let Some(current) = self.store.read(key).await? else {
-                // Somebody has deleted the entry.
-                if let WriteOutcome::Written(_) = self.store.create(key, &entry).await? {
-                    return Ok(PublicationOutcome::Recorded);
-                }
-                continue;
-            };
-            match current.entry.publication_on(&self.topic) {
-                // An earlier attempt wrote it, and its answer was lost.
-                Some(recorded) if recorded.message_id == message_id => {
-                    return Ok(PublicationOutcome::Recorded);
-                }
-                Some(_) => return Ok(PublicationOutcome::SecondAlert),
-                None => {}
+            // An earlier attempt wrote it, and its answer was lost.
+            if entry == claim.entry {
+                return Ok(outcome);
             }
-            let own = entry.published.pop();
-            entry.published = current.entry.published;
-            entry.published.extend(own);
-            etag = current.etag;
+            let key = &claim.key;
+            if let WriteOutcome::Written(etag) =
+                self.store.replace(key, &claim.etag, &entry).await?
+            {
+                (claim.entry, claim.etag) = (entry, etag);
+                return Ok(outcome);
+            }
+            if let Some(current) = self.store.read(key).await? {
+                (claim.entry, claim.etag) = (current.entry, current.etag);
+            } else if let WriteOutcome::Written(etag) = self.store.create(key, &entry).await? {
+                // Somebody had deleted the entry.
+                (claim.entry, claim.etag) = (entry, etag);
+                return Ok(outcome);
+            }
         }
         Err(LedgerError::new(format!(
-            "{key} was written by others in each of {WRITE_ATTEMPTS} attempts"
+            "{} was written by others in each of {WRITE_ATTEMPTS} attempts",
+            claim.key
         )))
     }
 
-    /// Releases a claim whose alert was not accepted: it expires at once.
+    /// Releases a claim after an alert that was not accepted: it expires at once.
     ///
     /// # Errors
     ///
@@ -307,7 +375,7 @@ impl<S: LedgerStore> Ledger<S> {
             nonce: claim.lease.nonce.clone(),
             expires_at: Timestamp::UNIX_EPOCH,
         };
-        let released = Entry::claimed(&lease, claim.published.clone());
+        let released = claim.entry.clone().claimed(&lease);
         // A failed precondition means that somebody else has taken the claim over.
         self.store
             .replace(&claim.key, &claim.etag, &released)
@@ -322,16 +390,19 @@ impl<S: LedgerStore> Ledger<S> {
             expires_at: request.expires_at,
         }
     }
+}
 
-    fn state(&self, entry: &Entry, own: &Lease, now: Timestamp) -> EntryState {
-        if entry.publication_on(&self.topic).is_some() {
-            return EntryState::AlreadyAlerted;
-        }
-        match &entry.claim {
-            Some(lease) if lease == own => EntryState::OwnClaim,
-            Some(lease) if lease.expires_at > now => EntryState::ClaimedElsewhere,
-            _ => EntryState::Claimable,
-        }
+fn state(entry: &Entry, topics: &[&str], own: &Lease, now: Timestamp) -> EntryState {
+    if topics
+        .iter()
+        .all(|topic| entry.publication_on(topic).is_some())
+    {
+        return EntryState::AlreadyAlerted;
+    }
+    match &entry.claim {
+        Some(lease) if lease == own => EntryState::OwnClaim,
+        Some(lease) if lease.expires_at > now => EntryState::ClaimedElsewhere,
+        _ => EntryState::Claimable,
     }
 }
 
@@ -340,35 +411,4 @@ async fn back_off(attempt: u32) {
     if attempt > 0 {
         tokio::time::sleep(WRITE_BACKOFF * attempt).await;
     }
-}
-
-/// Returns the key of a record's entry: its date and event id, or a hash where the event id is missing
-/// or cannot be part of a key.
-pub fn record_key(record: &Record) -> String {
-    let date = record.event_time().map_or_else(
-        || "undated".to_owned(),
-        |time| time.strftime("%Y/%m/%d").to_string(),
-    );
-    let is_name = |id: &&str| {
-        id.len() <= EVENT_ID_CHARACTERS
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    match record.event_id().filter(is_name) {
-        Some(id) => format!("{date}/{id}.json"),
-        // The underscore keeps it apart from event ids.
-        None => format!("{date}/hash_{}.json", content_hash(record)),
-    }
-}
-
-/// Half of the SHA-256 of the record's JSON text.
-fn content_hash(record: &Record) -> String {
-    // serde_json keeps members sorted, so equal records have equal texts.
-    let digest = Sha256::digest(record.as_value().to_string());
-    digest[..16].iter().fold(String::new(), |mut hash, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    })
 }

@@ -1,12 +1,14 @@
 //! Failures under their stable names: each names its object, the causes, and the remedy if there is one.
 
+use std::fmt;
+
 use super::{
     canary::CanaryCallError,
     record_source::{ReadError, StoreError, StoreErrorKind},
-    sink::{SinkError, Subscriptions},
+    sink::{SinkError, Subscriptions, Topic},
 };
 use crate::{
-    alert::escape::clean,
+    alert::Escaped,
     cloudtrail::ScanError,
     envelope::{ErrorType, Failure, ObjectRef, with_causes},
     ledger::LedgerError,
@@ -15,9 +17,41 @@ use crate::{
 /// Most characters of an object's name. Keys have at most 1,024 bytes.
 const OBJECT_CHARACTERS: usize = 1400;
 
+/// Where findings come from, as failures name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    LogFile(&'a ObjectRef),
+    /// The direct events of one invocation.
+    DirectEvents,
+}
+
+impl<'a> Origin<'a> {
+    /// The log file's name; `None` for direct events.
+    pub(super) fn log_file(self) -> Option<Escaped> {
+        Some(object_name(self.object()?))
+    }
+
+    /// The log file.
+    pub(super) fn object(self) -> Option<&'a ObjectRef> {
+        match self {
+            Self::LogFile(object) => Some(object),
+            Self::DirectEvents => None,
+        }
+    }
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.log_file() {
+            Some(log_file) => log_file.fmt(f),
+            None => f.write_str("direct events"),
+        }
+    }
+}
+
 /// An object's name, escaped for a log or an error message.
-pub(super) fn object_name(object: &ObjectRef) -> String {
-    clean(&object.to_string(), OBJECT_CHARACTERS).replacen("[:]//", "://", 1)
+pub(super) fn object_name(object: &ObjectRef) -> Escaped {
+    Escaped::object(&object.to_string(), OBJECT_CHARACTERS)
 }
 
 pub(super) fn read(object: &ObjectRef, error: &ReadError) -> Failure {
@@ -30,7 +64,7 @@ pub(super) fn read(object: &ObjectRef, error: &ReadError) -> Failure {
             },
             message: format!("failed to scan {}: {error}", object_name(object)),
         },
-        ReadError::DeadlineExceeded => deadline_exceeded(object),
+        ReadError::DeadlineExceeded => deadline_exceeded(Origin::LogFile(object)),
     }
 }
 
@@ -65,43 +99,76 @@ fn fetch(object: &ObjectRef, error: &StoreError) -> Failure {
     }
 }
 
-pub(super) fn ledger(object: &ObjectRef, error: &LedgerError) -> Failure {
+pub(super) fn ledger(origin: Origin<'_>, error: &LedgerError) -> Failure {
     let causes = with_causes(error);
     Failure {
         error_type: ErrorType::LedgerUnavailable,
-        message: with_remedy(format!("{}: {causes}", object_name(object)), error.remedy),
+        message: with_remedy(format!("{origin}: {causes}"), error.remedy),
     }
 }
 
-pub(super) fn publish(object: &ObjectRef, error: &SinkError) -> Failure {
-    publish_named(&format!("an alert on {}", object_name(object)), error)
+pub(super) fn publish(origin: Origin<'_>, topic: &Topic, error: &SinkError) -> Failure {
+    publish_named(&format!("an alert on {origin}"), topic, error)
 }
 
-pub(super) fn publish_self_test(error: &SinkError) -> Failure {
-    publish_named("the self-test alert", error)
+pub(super) fn publish_self_test(topic: &Topic, error: &SinkError) -> Failure {
+    publish_named("the self-test alert", topic, error)
 }
 
-pub(super) fn list_subscriptions(error: &SinkError) -> Failure {
+pub(super) fn direct_event_refused(sender: &str, account: &str) -> Failure {
+    Failure {
+        error_type: ErrorType::DirectEventRefused,
+        message: format!(
+            "a direct event that account {} sent says that it was recorded in {}; find out who may send \
+             to the queue of direct events",
+            Escaped::name(sender, 20),
+            Escaped::name(account, 20)
+        ),
+    }
+}
+
+pub(super) fn unconfirmed_ledger(error: &LedgerError) -> Failure {
+    Failure {
+        error_type: ErrorType::LedgerUnavailable,
+        message: with_remedy(
+            format!("the check on direct events: {}", with_causes(error)),
+            error.remedy,
+        ),
+    }
+}
+
+pub(super) fn unconfirmed_too_late() -> Failure {
+    Failure {
+        error_type: ErrorType::DeadlineExceeded,
+        message:
+            "the check on direct events: the invocation's deadline came first, and the check says \
+                  nothing about any of them"
+                .to_owned(),
+    }
+}
+
+pub(super) fn list_subscriptions(topic: &Topic, error: &SinkError) -> Failure {
     let causes = with_causes(error);
     Failure {
         error_type: sink_error_type(error),
         message: with_remedy(
             format!(
-                "SNS accepted the self-test's alert, but did not list the topic's subscriptions: \
-                 {causes}"
+                "SNS accepted the self-test's alert, but did not list the subscriptions of the topic in \
+                 {}: {causes}",
+                topic.variable()
             ),
             error.remedy,
         ),
     }
 }
 
-pub(super) fn no_subscribers(subscriptions: Subscriptions) -> Failure {
+pub(super) fn no_subscribers(topic: &Topic, subscriptions: Subscriptions) -> Failure {
     Failure {
         error_type: ErrorType::NoSubscribers,
         message: format!(
-            "nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription \
-             ({} wait to be confirmed); subscribe somebody, or follow the link in the email that asks \
-             to confirm",
+            "nobody receives alerts: the topic in {} has no confirmed subscription ({} wait to be \
+             confirmed); subscribe somebody, or follow the link in the email that asks to confirm",
+            topic.variable(),
             subscriptions.pending
         ),
     }
@@ -193,32 +260,32 @@ pub(super) fn canary_off() -> Failure {
     }
 }
 
-pub(super) fn deadline_exceeded(object: &ObjectRef) -> Failure {
+pub(super) fn deadline_exceeded(origin: Origin<'_>) -> Failure {
     Failure {
         error_type: ErrorType::DeadlineExceeded,
         message: format!(
-            "{}: the invocation's deadline came first; if that repeats, raise the function's memory or \
-             timeout (60 seconds at most), or send fewer objects at a time",
-            object_name(object)
+            "{origin}: the invocation's deadline came first; if that repeats, raise the function's memory \
+             or timeout (60 seconds at most), or send fewer objects at a time"
         ),
     }
 }
 
-pub(super) fn claimed_elsewhere(object: &ObjectRef) -> Failure {
+pub(super) fn claimed_elsewhere(origin: Origin<'_>) -> Failure {
     Failure {
         error_type: ErrorType::ClaimedElsewhere,
-        message: format!(
-            "{}: another invocation is alerting on some of its records",
-            object_name(object)
-        ),
+        message: format!("{origin}: another invocation is alerting on some of the records"),
     }
 }
 
-fn publish_named(what: &str, error: &SinkError) -> Failure {
+fn publish_named(what: &str, topic: &Topic, error: &SinkError) -> Failure {
     let causes = with_causes(error);
+    let variable = topic.variable();
     Failure {
         error_type: sink_error_type(error),
-        message: with_remedy(format!("failed to publish {what}: {causes}"), error.remedy),
+        message: with_remedy(
+            format!("failed to publish {what} on the topic in {variable}: {causes}"),
+            error.remedy,
+        ),
     }
 }
 

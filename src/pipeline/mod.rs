@@ -4,8 +4,10 @@
 //! `record_source`, `triage`, `groups`, `sender`, `outcome`. Only this file knows them all.
 
 mod canary;
+mod claimed_finding;
 mod coverage;
 mod deadline;
+mod direct;
 mod failure;
 mod groups;
 mod outcome;
@@ -17,15 +19,16 @@ mod sender;
 mod sink;
 mod task_result;
 mod triage;
+mod unconfirmed;
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join, stream};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::{
-    alert::escape::clean,
+    alert::{Escaped, Style},
     cloudtrail::{Candidates, Record, Scan, ScanLimits, Sources},
     envelope::{self, Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
     ledger::{Ledger, LedgerStore},
@@ -34,6 +37,8 @@ use crate::{
 };
 use canary::Met;
 use deadline::Deadline;
+use direct::DirectEnd;
+use failure::Origin;
 use groups::Groups;
 use outcome::JobOutcome;
 use plan::{Action, Job, Plan, plan};
@@ -49,7 +54,7 @@ pub use self::{
     coverage::{CoverageSettings, LogListing, check_coverage},
     deadline::REQUEST_TIME,
     record_source::{LogBody, LogStore, StoreError, StoreErrorKind},
-    sink::{AlertSink, SinkError, Subscriptions},
+    sink::{AlertSink, SinkError, Subscriptions, Topic},
 };
 
 /// Objects of one envelope that are handled at the same time. Most are small: they wait for S3 and take
@@ -65,12 +70,12 @@ const CONCURRENT_MESSAGES: usize = 32;
 pub struct Settings {
     /// Sources whose findings alert.
     pub watched: Sources,
-    /// The lowest level that alerts.
-    pub minimum_level: Level,
+    /// The topics, at least one.
+    pub topics: Vec<Topic>,
     /// Whether findings of S3 Batch tasks alert.
     pub batch_alerts: bool,
-    /// Whether personal values are withheld from alerts.
-    pub withhold_values: bool,
+    /// How alerts look.
+    pub style: Style,
     /// Bounds of each scan.
     pub limits: ScanLimits,
     /// The canary; `None` if it is off.
@@ -94,7 +99,8 @@ pub struct Pipeline<S, A, L, C> {
     triage: Triage,
     /// The records that a scan hands to triage.
     candidates: Arc<Candidates>,
-    withhold_values: bool,
+    topics: Vec<Topic>,
+    style: Style,
     limits: ScanLimits,
     canary: Option<CanarySettings>,
     /// Has a permit for each large file that may be read at the same time.
@@ -122,10 +128,11 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             triage: Triage {
                 pack,
                 watched: settings.watched,
-                minimum_level: settings.minimum_level,
+                minimum_level: lowest_level(&settings.topics),
                 batch_alerts: settings.batch_alerts,
             },
-            withhold_values: settings.withhold_values,
+            topics: settings.topics,
+            style: settings.style,
             limits: settings.limits,
             canary: settings.canary,
             large_files: Semaphore::new(CONCURRENT_LARGE_FILES),
@@ -134,7 +141,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         }
     }
 
-    /// Handles every object of `envelope`, as far as time allows.
+    /// Handles every object and direct event of `envelope`, as far as time allows.
     ///
     /// Returns the report and one outcome for each delivery. A failure is counted in the report and
     /// stands in the outcome of each delivery that it concerns.
@@ -147,16 +154,31 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         let deliveries = &envelope.deliveries;
         log_problems(deliveries);
         let plan = plan(deliveries);
-        let jobs = self.handle_jobs(&plan.jobs, &invocation.id, deadline).await;
+        let (jobs, direct) = join(
+            self.handle_jobs(&plan.jobs, &invocation.id, deadline),
+            self.handle_direct_events(&plan.direct_events, &invocation.id, deadline),
+        )
+        .await;
         let mut report = sum_reports(deliveries, &jobs);
+        report.add(&direct.report);
         let rules = self.triage.pack.identity(deadline.now());
-        let mut outcomes = delivery_outcomes(deliveries, &plan, &jobs);
-        if envelope.action() == Some(envelope::Action::SelfTest) {
-            let test = Box::pin(self_test(&self.sink, &rules, deadline)).await;
-            report.messages += test.messages;
-            for outcome in &mut outcomes {
-                outcome.failures.extend(test.failure.clone());
+        let mut outcomes = delivery_outcomes(deliveries, &plan, &jobs, direct);
+        match envelope.action() {
+            Some(envelope::Action::SelfTest) => {
+                let test = Box::pin(self_test(&self.sink, &self.topics, &rules, deadline)).await;
+                report.messages += test.messages;
+                for outcome in &mut outcomes {
+                    outcome.failures.extend(test.failures.iter().cloned());
+                }
             }
+            Some(envelope::Action::Unconfirmed) => {
+                let failure =
+                    Box::pin(unconfirmed::check(&self.ledger, deadline, &mut report)).await;
+                for outcome in &mut outcomes {
+                    outcome.failures.extend(failure.clone());
+                }
+            }
+            _ => {}
         }
         report.rules = Some(rules);
         (report, outcomes)
@@ -226,14 +248,30 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             Action::Skip(skip) => JobOutcome::skipped(job, skip),
             Action::Scan { file_account } => {
                 let context = SendContext {
-                    object: &job.object_event.object,
+                    origin: Origin::LogFile(&job.object_event.object),
                     file_account: file_account.as_deref(),
-                    withhold_values: self.withhold_values,
+                    style: &self.style,
                     invocation,
                 };
                 self.scan(job, context, deadline).await
             }
         }
+    }
+
+    /// The sender of one job.
+    fn sender<'a>(
+        &'a self,
+        context: SendContext<'a>,
+        deadline: &'a Deadline<'a, C>,
+    ) -> Sender<'a, A, L, C> {
+        Sender::new(Publisher {
+            ledger: &self.ledger,
+            sink: &self.sink,
+            topics: &self.topics,
+            publishing: &self.publishing,
+            deadline,
+            context,
+        })
     }
 
     /// Takes one object through the stages: each record is triaged, findings are grouped, groups are
@@ -246,16 +284,10 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
     ) -> JobOutcome {
         let scan = Scan::new(Arc::clone(&self.candidates), self.limits);
         let large_files = &self.large_files;
-        let mut records =
-            RecordSource::new(&self.store, context.object, scan, large_files, deadline);
+        let object = &job.object_event.object;
+        let mut records = RecordSource::new(&self.store, object, scan, large_files, deadline);
         let mut groups = Groups::new(context.file_account.map(str::to_owned));
-        let mut sender = Sender::new(Publisher {
-            ledger: &self.ledger,
-            sink: &self.sink,
-            publishing: &self.publishing,
-            deadline,
-            context,
-        });
+        let mut sender = self.sender(context, deadline);
         let mut outcome = JobOutcome::new();
         let read = loop {
             let record = match records.next().await {
@@ -294,6 +326,12 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
     }
 }
 
+/// The lowest of the topics' levels; without a topic nothing could alert.
+fn lowest_level(topics: &[Topic]) -> Level {
+    let levels = topics.iter().map(|topic| topic.minimum_level);
+    levels.min().unwrap_or(Level::Critical)
+}
+
 /// The records that some rule can match, and those of the canary.
 fn candidates(pack: &RulePack, with_canary: bool) -> Candidates {
     let candidates = pack.candidates().clone();
@@ -310,7 +348,7 @@ fn log_problems(deliveries: &[Delivery]) {
         for problem in &delivery.problems {
             tracing::error!(
                 error_type = %ErrorType::UnknownEnvelope,
-                delivery = clean(&delivery.id, 128),
+                delivery = %Escaped::name(&delivery.id, 128),
                 %problem,
                 "part of the envelope has an unknown shape"
             );
@@ -328,19 +366,22 @@ fn sum_reports(deliveries: &[Delivery], outcomes: &[JobOutcome]) -> Report {
     sum
 }
 
-/// What became of each delivery: its own problems, and the outcomes of the jobs that it names.
+/// What became of each delivery: its own problems, and the outcomes of the jobs that it names and of its
+/// direct events.
 fn delivery_outcomes(
     deliveries: &[Delivery],
-    plan: &Plan,
+    plan: &Plan<'_>,
     outcomes: &[JobOutcome],
+    mut direct: DirectEnd,
 ) -> Vec<DeliveryOutcome> {
     let mut all = Vec::with_capacity(deliveries.len());
-    for (delivery, jobs) in deliveries.iter().zip(&plan.jobs_of_delivery) {
+    for (number, (delivery, jobs)) in deliveries.iter().zip(&plan.jobs_of_delivery).enumerate() {
         let problems = delivery.problems.iter().map(|problem| Failure {
             error_type: ErrorType::UnknownEnvelope,
             message: problem.to_string(),
         });
         let mut failures: Vec<Failure> = problems.collect();
+        failures.extend(direct.failures.remove(&number).unwrap_or_default());
         let mut result = TaskResult::default();
         for &job in jobs {
             failures.extend(outcomes[job].failure.clone());

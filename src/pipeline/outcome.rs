@@ -9,11 +9,12 @@ use super::{
     plan::{Job, Skip},
     publisher::Sent,
     record_source::{ReadEnd, ReadError},
+    sender::SentGroups,
     task_result::TaskResult,
     triage::{Decision, Triaged},
 };
 use crate::{
-    alert::escape::clean,
+    alert::Escaped,
     envelope::{ErrorType, Failure, ObjectEventKind, ObjectRef},
     report::Report,
 };
@@ -51,8 +52,8 @@ impl JobOutcome {
             && let ObjectEventKind::Removed(event) = &job.object_event.kind
         {
             let object = object_name(&job.object_event.object);
-            let event = clean(event, 128);
-            tracing::warn!(object, event, "a log file was removed");
+            let event = Escaped::name(event, 128);
+            tracing::warn!(%object, %event, "a log file was removed");
         }
         outcome
     }
@@ -88,16 +89,12 @@ impl JobOutcome {
     }
 
     /// Adds what the sender did.
-    pub(super) fn add(&mut self, sent: Sent) {
-        self.report.messages += sent.messages;
-        self.report.published += sent.published;
-        self.report.duplicate += sent.duplicate;
-        self.report.failed_findings += sent.failed;
-        for (event_time, accepted_at) in sent.delays {
-            self.report.note_alert_delay(event_time, accepted_at);
-        }
-        for failure in sent.failures {
-            self.fail(failure);
+    pub(super) fn add(&mut self, groups: SentGroups) {
+        for (_, sent) in groups {
+            add_sent(&mut self.report, &sent);
+            for failure in sent.failures {
+                self.fail(failure);
+            }
         }
     }
 
@@ -128,7 +125,7 @@ impl JobOutcome {
 
     fn skip_no_records(&mut self, object: &ObjectRef, error: &str) {
         tracing::warn!(
-            object = object_name(object),
+            object = %object_name(object),
             error,
             "skipped: holds no records"
         );
@@ -154,7 +151,7 @@ impl JobOutcome {
         }
     }
 
-    fn log_warnings(&self) {
+    pub(super) fn log_warnings(&self) {
         for filter in &self.expired_filters {
             tracing::warn!(filter, "the filter has expired and suppresses nothing");
         }
@@ -165,5 +162,22 @@ impl JobOutcome {
                 "findings of a source that EVENT_SOURCES does not watch"
             );
         }
+    }
+}
+
+/// Adds what became of a group's findings.
+pub(super) fn add_sent(report: &mut Report, sent: &Sent) {
+    report.messages += sent.messages;
+    report.published += sent.published;
+    report.duplicate += sent.duplicate;
+    report.failed_findings += sent.failed;
+    report.came_directly += sent.came_directly;
+    report.not_directly += sent.not_directly;
+    for delay in &sent.delays {
+        report.note_alert_delay(
+            delay.came_by.is_direct(),
+            delay.event_time,
+            delay.accepted_at,
+        );
     }
 }

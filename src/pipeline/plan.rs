@@ -1,18 +1,43 @@
-//! Plan: which objects the deliveries ask for, each once, and which of them are skipped.
+//! Plan: which objects and direct events the deliveries bring, each once, and which of them are skipped
+//! or refused.
 
 use std::collections::HashMap;
 
+use super::failure;
 use crate::{
     cloudtrail::{KeyKind, OtherKind, classify_key},
-    envelope::{Delivery, ObjectEvent, ObjectEventKind, ObjectRef},
+    envelope::{
+        Delivery, DirectEvent, DirectEventKind, Failure, ObjectEvent, ObjectEventKind, ObjectRef,
+    },
 };
 
 /// The work that an envelope asks for.
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// Each object once, however many deliveries name it.
     pub(super) jobs: Vec<Job>,
     /// For each delivery, which of the jobs it names.
     pub(super) jobs_of_delivery: Vec<Vec<usize>>,
+    /// Each direct event once, however many deliveries bring it.
+    pub(super) direct_events: Vec<PlannedEvent<'a>>,
+}
+
+/// One direct event and what to do with it.
+pub(super) struct PlannedEvent<'a> {
+    pub(super) event: &'a DirectEvent,
+    /// The deliveries that bring it, in their order.
+    pub(super) deliveries: Vec<usize>,
+    pub(super) action: DirectAction,
+}
+
+/// What to do with a direct event.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum DirectAction {
+    /// Look whether it is a finding.
+    Take,
+    /// It is no record; holds the reason, as the report counts it.
+    Skip(&'static str),
+    /// It cannot be what it says.
+    Refuse(Failure),
 }
 
 /// One object and what to do with it.
@@ -46,7 +71,7 @@ pub(super) struct Skip {
 }
 
 /// Plans the work for `deliveries`.
-pub(super) fn plan(deliveries: &[Delivery]) -> Plan {
+pub(super) fn plan(deliveries: &[Delivery]) -> Plan<'_> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
     let jobs_of_delivery = deliveries
@@ -76,6 +101,44 @@ pub(super) fn plan(deliveries: &[Delivery]) -> Plan {
     Plan {
         jobs,
         jobs_of_delivery,
+        direct_events: direct_events(deliveries),
+    }
+}
+
+fn direct_events(deliveries: &[Delivery]) -> Vec<PlannedEvent<'_>> {
+    let mut planned: Vec<PlannedEvent<'_>> = Vec::new();
+    let mut numbers: HashMap<(String, Option<&str>), usize> = HashMap::new();
+    for (number, delivery) in deliveries.iter().enumerate() {
+        for event in &delivery.direct_events {
+            let identity = (event.record.as_value().to_string(), event.sender.as_deref());
+            let index = *numbers.entry(identity).or_insert_with(|| {
+                planned.push(PlannedEvent {
+                    event,
+                    deliveries: Vec::new(),
+                    action: direct_action(event),
+                });
+                planned.len() - 1
+            });
+            let deliveries = &mut planned[index].deliveries;
+            if deliveries.last() != Some(&number) {
+                deliveries.push(number);
+            }
+        }
+    }
+    planned
+}
+
+fn direct_action(event: &DirectEvent) -> DirectAction {
+    match event.kind {
+        DirectEventKind::Insight => return DirectAction::Skip("insight"),
+        DirectEventKind::NetworkActivity => return DirectAction::Skip("network activity"),
+        DirectEventKind::Record => {}
+    }
+    match (&event.sender, event.record.recipient_account()) {
+        (Some(sender), Some(account)) if *sender != account => {
+            DirectAction::Refuse(failure::direct_event_refused(sender, &account))
+        }
+        _ => DirectAction::Take,
     }
 }
 
@@ -181,12 +244,13 @@ mod tests {
             LOG_FILE,
             ObjectEventKind::Removed("Object Deleted".to_owned()),
         );
-        let plan = plan(&[
+        let deliveries = [
             delivery(vec![created(), created(), removed], false),
             delivery(vec![created()], false),
             delivery(vec![created()], true),
             delivery(Vec::new(), false),
-        ]);
+        ];
+        let plan = plan(&deliveries);
         assert_eq!(plan.jobs.len(), 3);
         assert_eq!(
             plan.jobs_of_delivery,

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::{alert::GroupKey, envelope::Failure, ledger::LedgerStore, rules::Finding};
 
+/// What became of some groups, each by its key.
+pub(super) type SentGroups = Vec<(GroupKey, Sent)>;
+
 /// Groups that are sent at the same time.
 const CONCURRENT_GROUPS: usize = 8;
 /// Most groups whose numbers of parts are remembered; with more, all are forgotten.
@@ -38,8 +41,8 @@ pub(super) struct Sender<'a, A, L, C> {
     publisher: Publisher<'a, A, L, C>,
     /// Whether records of this job have alerted before. Then others probably have, too.
     met_duplicates: bool,
-    /// How many messages each group has come to, for groups of more than one.
-    parts: HashMap<GroupKey, usize>,
+    /// How many messages each group has come to on each topic, for groups of more than one.
+    parts: HashMap<GroupKey, Vec<usize>>,
     /// Findings whose records another invocation has claimed. They are tried again after all others
     /// were sent, so that no two invocations wait for each other.
     claimed_elsewhere: BTreeMap<GroupKey, Vec<Finding>>,
@@ -59,39 +62,39 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
 
     /// Sends groups, several at a time. Findings whose records another invocation has claimed are left
     /// for [`Sender::finish`], as far as memory allows.
-    pub(super) async fn send(&mut self, groups: Vec<Group>) -> Sent {
+    pub(super) async fn send(&mut self, groups: Vec<Group>) -> SentGroups {
         let (publisher, parts) = (&self.publisher, &self.parts);
         let read_first = self.met_duplicates;
         let groups: Vec<(GroupKey, bool, SentGroup)> = stream::iter(groups)
             .map(|group| async move {
                 let (key, complete) = (group.key.clone(), group.complete);
-                let parts_before = parts.get(&key).copied().unwrap_or(0);
+                let parts_before = parts.get(&key).map_or(&[][..], Vec::as_slice);
                 let sent = publisher.send(group, parts_before, read_first).await;
                 (key, complete, sent)
             })
             .buffered(CONCURRENT_GROUPS)
             .collect()
             .await;
-        let mut sent = Sent::default();
-        let mut not_kept = 0;
+        let mut all = Vec::with_capacity(groups.len());
         for (key, complete, group) in groups {
-            sent.add(group.sent);
+            let mut sent = group.sent;
             self.met_duplicates |= group.met_duplicates;
-            not_kept += self.retry_later(&key, group.claimed_elsewhere);
-            // A group of one complete message has no numbers, so what follows it begins without, too.
-            if group.parts > 1 || !complete {
-                self.remember_parts(key, group.parts);
+            let not_kept = self.retry_later(&key, group.claimed_elsewhere);
+            if not_kept > 0 {
+                sent.fail(not_kept, self.failed_claims());
             }
+            // A group of one complete message has no numbers, so what follows it begins without, too.
+            if !complete || group.parts.iter().any(|parts| *parts > 1) {
+                self.remember_parts(key.clone(), group.parts);
+            }
+            all.push((key, sent));
         }
-        if not_kept > 0 {
-            sent.fail(not_kept, self.failed_claims());
-        }
-        sent
+        all
     }
 
     /// Waits some seconds for the claims of other invocations, and sends what they release.
-    pub(super) async fn finish(mut self) -> Sent {
-        let mut sent = Sent::default();
+    pub(super) async fn finish(mut self) -> SentGroups {
+        let mut all = Vec::new();
         for wait in CLAIM_BACKOFF {
             if self.claimed_elsewhere.is_empty() {
                 break;
@@ -110,13 +113,14 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
                 findings,
                 complete: true,
             });
-            sent.add(self.send(groups.collect()).await);
+            all.extend(self.send(groups.collect()).await);
         }
-        let rest: usize = self.claimed_elsewhere.values().map(Vec::len).sum();
-        if rest > 0 {
-            sent.fail(rest, self.failed_claims());
+        for (key, findings) in std::mem::take(&mut self.claimed_elsewhere) {
+            let mut sent = Sent::default();
+            sent.fail(findings.len(), self.failed_claims());
+            all.push((key, sent));
         }
-        sent
+        all
     }
 
     /// Keeps findings for [`Sender::finish`]. Returns how many were too many: the object's next
@@ -136,7 +140,7 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
         not_kept
     }
 
-    fn remember_parts(&mut self, key: GroupKey, parts: usize) {
+    fn remember_parts(&mut self, key: GroupKey, parts: Vec<usize>) {
         if self.parts.len() >= NUMBERED_GROUPS {
             self.parts.clear();
         }
@@ -144,7 +148,7 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
     }
 
     fn failed_claims(&self) -> Failure {
-        failure::claimed_elsewhere(self.publisher.context.object)
+        failure::claimed_elsewhere(self.publisher.context.origin)
     }
 }
 
@@ -156,14 +160,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        alert::Message,
+        alert::{AccountNames, Audience, Message, Style},
         cloudtrail::Record,
         envelope::ObjectRef,
         ledger::{Ledger, MemoryLedgerStore},
         pipeline::{
             deadline::Deadline,
+            failure::Origin,
             publisher::SendContext,
-            sink::{SinkError, Subscriptions},
+            sink::{SinkError, Subscriptions, Topic},
         },
         rules::{Level, OptionalRules, RulePack},
     };
@@ -171,11 +176,11 @@ mod tests {
     struct RefusingSink;
 
     impl AlertSink for RefusingSink {
-        async fn publish(&self, _: &Message) -> Result<String, SinkError> {
+        async fn publish(&self, _: &Topic, _: &Message) -> Result<String, SinkError> {
             Err(SinkError::no_answer())
         }
 
-        async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+        async fn subscriptions(&self, _: &Topic) -> Result<Subscriptions, SinkError> {
             unreachable!("only a self-test asks")
         }
     }
@@ -204,18 +209,28 @@ mod tests {
             version_id: None,
         };
         let context = SendContext {
-            object: &object,
+            origin: Origin::LogFile(&object),
             file_account: None,
-            withhold_values: true,
+            style: &Style {
+                withhold_values: true,
+                account_names: AccountNames::default(),
+                time_zone: None,
+            },
             invocation: "invocation",
         };
         let clock = || Timestamp::UNIX_EPOCH;
-        let ledger = Ledger::new(MemoryLedgerStore::default(), "topic");
+        let ledger = Ledger::new(MemoryLedgerStore::default());
+        let topics = [Topic {
+            arn: "topic".to_owned(),
+            audience: Audience::People,
+            minimum_level: Level::Medium,
+        }];
         let deadline = Deadline::new(None, &clock);
         let publishing = Semaphore::new(1);
         let mut sender = Sender::new(Publisher {
             ledger: &ledger,
             sink: &RefusingSink,
+            topics: &topics,
             publishing: &publishing,
             deadline: &deadline,
             context,
@@ -227,10 +242,12 @@ mod tests {
         runtime.block_on(async {
             for event_id in ["a", "b"] {
                 let sent = sender.send(vec![group(event_id)]).await;
+                let [(_, sent)] = &sent[..] else {
+                    panic!("{} groups", sent.len());
+                };
                 assert_eq!((sent.failed, sent.failures.len()), (1, 1), "{event_id}");
             }
-            let sent = sender.finish().await;
-            assert_eq!((sent.failed, sent.failures.len()), (0, 0));
+            assert!(sender.finish().await.is_empty());
         });
     }
 }

@@ -1,8 +1,22 @@
-//! Where messages go: the trait behind which SNS stands.
+//! Where messages go: the topics, and the trait behind which SNS stands.
 
 use std::error::Error;
 
-use crate::alert::Message;
+use crate::{
+    alert::{Audience, Message},
+    rules::Level,
+};
+
+/// One topic, for one audience.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Topic {
+    /// ARN of the topic.
+    pub arn: String,
+    /// Who is subscribed, and so in which format messages are.
+    pub audience: Audience,
+    /// The lowest level that alerts there.
+    pub minimum_level: Level,
+}
 
 /// Where messages go: SNS, or standard output.
 #[allow(
@@ -10,11 +24,11 @@ use crate::alert::Message;
     reason = "used on one thread only, never as a trait object"
 )]
 pub trait AlertSink {
-    /// Publishes a message. Returns the id under which it was accepted.
-    async fn publish(&self, message: &Message) -> Result<String, SinkError>;
+    /// Publishes a message on a topic. Returns the id under which it was accepted.
+    async fn publish(&self, topic: &Topic, message: &Message) -> Result<String, SinkError>;
 
-    /// Counts the subscriptions.
-    async fn subscriptions(&self) -> Result<Subscriptions, SinkError>;
+    /// Counts the subscriptions of a topic.
+    async fn subscriptions(&self, topic: &Topic) -> Result<Subscriptions, SinkError>;
 }
 
 /// The subscriptions of a topic.
@@ -45,6 +59,17 @@ impl SinkError {
             retryable: true,
             remedy: "",
             source: "no answer before the invocation's deadline".into(),
+        }
+    }
+}
+
+impl Topic {
+    /// The variable that names a topic for this audience.
+    pub fn variable(&self) -> &'static str {
+        match self.audience {
+            Audience::People => "ALERT_TOPIC_ARN",
+            Audience::Chat => "CHAT_TOPIC_ARN",
+            Audience::Machines => "FINDING_TOPIC_ARN",
         }
     }
 }

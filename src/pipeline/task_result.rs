@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
 use crate::{
-    alert::escape::clean,
+    alert::Escaped,
     rules::{Finding, Level},
 };
 
@@ -24,9 +24,9 @@ impl TaskResult {
         let words = format!(
             "{} {} {} {}",
             finding.level(),
-            clean(record.text("eventName").unwrap_or("unnamed event"), 64),
+            Escaped::name(record.text("eventName").unwrap_or("unnamed event"), 64),
             record.outcome(),
-            clean(record.event_id().unwrap_or("without event id"), 64)
+            Escaped::name(record.event_id().unwrap_or("without event id"), 64)
         );
         self.list((Reverse(finding.level()), words));
     }

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    alert::escape::clean,
+    alert::Escaped,
     cloudtrail::{Record, Sources},
     rules::{Finding, Level, RulePack},
 };
@@ -87,7 +87,7 @@ impl Triage {
 }
 
 fn source_and_name(record: &Record) -> String {
-    let text = |name| clean(record.text(name).unwrap_or_default(), NAME_CHARACTERS);
+    let text = |name| Escaped::name(record.text(name).unwrap_or_default(), NAME_CHARACTERS);
     format!("{} {}", text("eventSource"), text("eventName"))
 }
 

@@ -3,13 +3,14 @@
 use std::{fmt, str::FromStr};
 
 /// How much a rule matters, in Sigma's words and order.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Level {
     /// For the record: reads.
     Informational,
     /// Worth knowing.
     Low,
-    /// Worth a look.
+    /// Worth a look; what alerts unless the operator decides otherwise.
+    #[default]
     Medium,
     /// Worth acting on today.
     High,

@@ -227,6 +227,7 @@ def test_throttles_raise_function_throttles_only_if_they_go_on(watched):
 def test_every_alarm_and_every_graph_uses_an_existing_metric(watched, deployed):
     event = s3_event(watched.put("Fghijklm67890123", log_file(closure("event-5"))))
     line_metrics = {name for _, name, _ in watched.invoke(event).values}
+    # Nothing is known of the metrics of direct events here: tests/deploy/test_direct_events.py sees them.
     for stack in (watched.stack, deployed("topic-queue").stack):
         for metric in [metric for alarm in stack.alarms().values() for metric in parts(alarm)[0].values()]:
             check_metric(metric["Namespace"], metric["MetricName"], [(entry["Name"], entry["Value"]) for entry in metric["Dimensions"]], line_metrics, stack)
@@ -236,9 +237,10 @@ def test_every_alarm_and_every_graph_uses_an_existing_metric(watched, deployed):
         assert widget["properties"]["region"] == REGION
         for metric in widget["properties"]["metrics"]:
             namespace, name, dimension, value = metric[:4]
-            check_metric(namespace, name, [(dimension, value)], line_metrics, watched.stack)
+            if name not in ("DirectAlertDelay", "CameDirectly"):
+                check_metric(namespace, name, [(dimension, value)], line_metrics, watched.stack)
             shown.add(name)
-    assert {"Scanned", "FetchedBytes", "ExpandedBytes", "AlertDelay", "HandlingDelay", "Failed", "Errors", "ColdStart"} <= shown
+    assert {"Scanned", "FetchedBytes", "ExpandedBytes", "LogFileAlertDelay", "DirectAlertDelay", "HandlingDelay", "Failed", "Errors", "ColdStart"} <= shown
     assert {f"Findings{level}" for level in ("Critical", "High", "Medium", "Low", "Informational")} <= shown
 
 

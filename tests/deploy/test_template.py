@@ -11,7 +11,9 @@ import pytest
 import cost
 from stack import ROOT, TRIGGERS, transformed
 
-TEMPLATES = ["template.yaml", "template-log-account.yaml"]
+TEMPLATES = ["template.yaml", "template-log-account.yaml", "template-member-account.yaml", "template-chat.yaml"]
+# AWS has no chat applications there, and CloudFormation refuses a template that names their resources.
+WITHOUT_CHAT = [name for name in TEMPLATES if name != "template-chat.yaml"]
 
 
 def run(*command, **variables):
@@ -27,9 +29,9 @@ def test_sam_reports_no_problem():
     assert "is a valid SAM Template" in run(".venv-sam/bin/sam", "validate", "--lint")
 
 
-@pytest.mark.parametrize("regions", ["us-east-1", "eu-central-1,us-gov-west-1,cn-north-1"])
-def test_cfn_lint_reports_no_problem(regions):
-    run(".venv/bin/cfn-lint", *TEMPLATES, "--regions", *regions.split(","))
+@pytest.mark.parametrize("regions, names", [("us-east-1,eu-central-1", TEMPLATES), ("us-gov-west-1,cn-north-1", WITHOUT_CHAT)])
+def test_cfn_lint_reports_no_problem(regions, names):
+    run(".venv/bin/cfn-lint", *names, "--regions", *regions.split(","))
 
 
 def test_checkov_reports_no_problem_and_every_skip_has_a_reason():
@@ -68,6 +70,9 @@ def test_every_parameter_has_a_description_a_label_a_group_and_a_limit():
     ("LogReaderRoleArn", ["", "arn:aws:iam::111122223333:role/path/reader"], ["reader", "arn:aws:iam::111122223333:user/x"]),
     ("EventSources", ["billing-family", "billing-family,iam.amazonaws.com", "a.b , c.d"], ["", ",", "a b"]),
     ("RulesUri", ["", "s3://example-rules/", "s3://example-rules/a/b/"], ["example-rules", "s3://example-rules", "s3://example-rules/a", "s3://r*/a/"]),
+    ("AccountNamesUri", ["", "s3://example-rules/accounts.json"], ["example-rules", "s3://example-rules/", "accounts.json"]),
+    ("TimeZone", ["", "UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"], ["Europe/", "Berlin Time"]),
+    ("DirectRoleName", ["billing-watch-direct-events"], ["", "path/role", "*"]),
     ("SelfTestSchedule", ["", "rate(7 days)", "cron(0 9 ? * MON *)"], ["weekly", "rate 7 days"]),
     ("CoverageSchedule", ["", "rate(1 day)"], ["daily"]),
     ("CanarySchedule", ["", "rate(1 hour)"], ["hourly"]),
@@ -117,7 +122,7 @@ def test_conflicting_parameters_are_rejected_with_a_remedy():
 def test_the_template_has_the_properties_that_localstack_ignores():
     resources = transformed()["Resources"]
     for bucket, days in (("LedgerBucket", "LedgerRetentionDays"), ("LogBucket", "TrailRetentionDays")):
-        [rule] = resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"]
+        rule = resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"][0]
         assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", {"Ref": days})
     for kept in ("LedgerBucket", "LogBucket", "LogBucketPolicy", "Trail"):
         assert (resources[kept]["DeletionPolicy"], resources[kept]["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), kept
@@ -142,13 +147,13 @@ def test_every_queue_keeps_its_messages_for_14_days():
         (name, resource["Properties"]["MessageRetentionPeriod"])
         for path in TEMPLATES for name, resource in transformed(path)["Resources"].items() if resource["Type"] == "AWS::SQS::Queue"
     ]
-    assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "UnsentQueue")]
+    assert queues == [(name, 14 * 24 * 3600) for name in ("FailedQueue", "RedriveDeadLetterQueue", "DeliveryQueue", "DirectQueue", "UnsentQueue")]
 
 
 def test_every_role_has_the_permissions_boundary():
     expected = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
     roles = [(name, role["Properties"].get("PermissionsBoundary")) for path in TEMPLATES for name, role in transformed(path)["Resources"].items() if role["Type"] == "AWS::IAM::Role"]
-    assert roles == [(name, expected) for name in ("FunctionRole", "LogReaderRole", "SenderRole")]
+    assert roles == [(name, expected) for name in ("FunctionRole", "LogReaderRole", "SenderRole", "SenderRole", "ChatRole")]
 
 
 def test_every_queue_refuses_requests_without_tls():
@@ -164,9 +169,55 @@ def test_every_queue_refuses_requests_without_tls():
 
 
 def test_the_event_pattern_begins_with_the_prefix_that_the_function_may_read():
-    for path in TEMPLATES:
+    for path in ("template.yaml", "template-log-account.yaml"):
         detail = transformed(path)["Resources"]["LogFileRule"]["Properties"]["EventPattern"]["detail"]
         assert detail["object"]["key"] == [{"wildcard": {"Fn::Sub": "${LogKeyPrefix}${LogKeyPattern}"}}]
+
+
+def candidates():
+    """Returns `(event source, event name)` of each event that a rule names, in lower case, without the optional rules."""
+    rows = [line.split("\t") for line in (ROOT / "rules/candidates.tsv").read_text().splitlines()]
+    return {(source, name) for source, name, *optional in rows if not optional}
+
+
+def test_the_fast_path_matches_every_event_that_a_rule_names():
+    patterns = [transformed(path)["Resources"]["DirectRule"]["Properties"] for path in ("template.yaml", "template-member-account.yaml")]
+    assert patterns[0]["EventPattern"] == patterns[1]["EventPattern"]
+    for rule in patterns:
+        # Rules that are only ENABLED miss what CloudTrail marks as a read, and it marks writes so, too.
+        assert rule["State"] == "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
+        assert rule["EventPattern"]["source"] == [{"prefix": "aws."}]
+        # EventBridge takes patterns of at most 2,048 characters.
+        assert len(json.dumps(rule["EventPattern"])) <= 2048
+    whole, named = patterns[0]["EventPattern"]["detail"]["$or"]
+    names = {name.lower() for name in named["eventName"]}
+    missed = {(source, name) for source, name in candidates() if source not in whole["eventSource"] and not (source in named["eventSource"] and name in names)}
+    assert missed == set()
+    # And of busy services nothing else.
+    assert names == {name for source, name in candidates() if source in named["eventSource"]}
+
+
+def test_chat_can_run_no_commands():
+    resources = transformed("template-chat.yaml")["Resources"]
+    role = resources["ChatRole"]["Properties"]
+    assert not {"Policies", "ManagedPolicyArns"} & set(role)
+    channels = [resource["Properties"] for resource in resources.values() if resource["Type"].startswith("AWS::Chatbot::")]
+    assert len(channels) == 2
+    for channel in channels:
+        assert channel["GuardrailPolicies"] == [{"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/AWSDenyAll"}]
+        assert channel["IamRoleArn"] == {"Fn::GetAtt": ["ChatRole", "Arn"]} and channel["LoggingLevel"] == "ERROR"
+
+
+def test_only_one_role_of_the_organization_may_send_direct_events():
+    resources = transformed()["Resources"]
+    expected = {
+        "StringEquals": {"aws:PrincipalOrgID": {"Ref": "OrganizationId"}},
+        "ArnLike": {"aws:PrincipalArn": {"Fn::Sub": "arn:${AWS::Partition}:iam::*:role/${DirectRoleName}"}},
+    }
+    assert resources["MembersMaySend"]["Properties"]["Statement"]["Condition"] == expected
+    statements = resources["DirectQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [members] = [statement["Fn::If"][1] for statement in statements if statement.get("Fn::If", [""])[0] == "MembersFillQueue"]
+    assert members["Principal"] == "*" and members["Condition"] == expected
 
 
 def test_the_new_trail_s_bucket_has_a_bucket_key():

@@ -42,34 +42,41 @@ fn the_alert_on_a_closed_account_reads_well() {
         "5923c499-063e-44ac-80fb-b40e5fc3a2d1",
     ));
     insta::assert_snapshot!(alert.subject, @"[CRITICAL] CloseAccount in 111122223333 by root");
-    insta::assert_snapshot!(alert.text, @r#"
-    The root user called CloseAccount on account 111122223333, and it succeeded: AWS account closed.
+    insta::assert_snapshot!(alert.body, @r#"
+    Critical: act now, at any hour
+    The root user called CloseAccount, which succeeded, on account 111122223333:
+    AWS account closed.
 
     Event:    CloseAccount (billingconsole.amazonaws.com)
     Outcome:  succeeded
     Account:  111122223333
-    Who:      root user, of account 111122223333, access key ASIAEXAMPLEROOTKEY00, MFA unknown
+    Who:      root user, of account 111122223333, access key
+              ASIAEXAMPLEROOTKEY00, MFA unknown
     ARN:      arn:aws:iam::111122223333:root
     From:     203.0.113.7, Region us-east-1
     Agent:    Mozilla/5.0
     When:     2026-03-02 16:44:04 UTC (7 minutes ago)
 
     WHY IT MATTERS
-    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
-    days; after that its resources and data are gone for good. Somebody who holds root or
-    management-account access can use it as sabotage.
+    Closing an account suspends everything that runs in it at once. AWS Support
+    can reopen it for 90 days; after that its resources and data are gone for
+    good. Somebody who holds root or management-account access can use it as
+    sabotage.
 
     WHAT TO DO NOW
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
-    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
-       root user) and ask to reopen the account; this works for 90 days.
-    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root user email address.
-    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount by service control policy, and
-       organizations:CloseAccount in the management account's own IAM policies, which no service control
-       policy binds.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
+    2. If nobody expected it: open an AWS Support case from the management
+       account (or as the account's root user) and ask to reopen the account;
+       this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for
+       root, change the password, MFA and root user email address.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other
+       account closures first.
+    5. Until it is settled, deny account:CloseAccount by service control policy,
+       and organizations:CloseAccount in the management account's own IAM
+       policies, which no service control policy binds.
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account
@@ -78,11 +85,13 @@ fn the_alert_on_a_closed_account_reads_well() {
     EVIDENCE
     Event id: 5923c499-063e-44ac-80fb-b40e5fc3a2d1
     Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
-    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d1")'
-    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d1 (sign in to account 111122223333 first; works for 90 days)
+    Print it: aws s3 cp s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz - | gunzip -cf | jq $'.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d1")'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d1
+              (sign in to account 111122223333 first; works for 90 days)
 
     RULE
-    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5,
+    rules/account-closed.yml)
     "#);
     insta::assert_snapshot!(attributes(&alert), @r#"{"account":"111122223333","actor_type":"Root","event_name":"CloseAccount","event_source":"billingconsole.amazonaws.com","level":"critical","outcome":"succeeded","region":"us-east-1","rule":"d32db5c1-5db7-5dd6-9281-d35b9f12acf5"}"#);
 }
@@ -105,29 +114,35 @@ fn the_alert_on_a_failed_attempt_withholds_personal_values() {
         }),
     ));
     insta::assert_snapshot!(alert.subject, @"[LOW] failed SetContactAddress in 111122223333 by role Finance");
-    insta::assert_snapshot!(alert.text, @r#"
-    Role Finance tried SetContactAddress on account 111122223333, and it failed. It would have meant:
-    Contact details changed.
+    insta::assert_snapshot!(alert.body, @r#"
+    Low: look at it this week
+    Role Finance tried SetContactAddress, which failed, on account 111122223333.
+    It would have meant: Contact details changed.
 
     Event:    SetContactAddress (billingconsole.amazonaws.com)
     Outcome:  failed, AccessDenied
-    Level:    low, one below the rule's level (medium), because the attempt failed
+    Level:    low, one below the rule's level (medium), because the attempt
+              failed
     Account:  111122223333
-    Who:      role Finance, session alice, of account 111122223333, access key ASIAEXAMPLEFINANCE00, with MFA
+    Who:      role Finance, session alice, of account 111122223333, access key
+              ASIAEXAMPLEFINANCE00, with MFA
     ARN:      arn:aws:sts::111122223333:assumed-role/Finance/alice
     From:     203.0.113.7, Region us-east-1
     Agent:    Mozilla/5.0
     When:     2026-03-02 16:44:04 UTC (7 minutes ago)
 
     WHY IT MATTERS
-    AWS verifies ownership against these details and sends notices about billing, operations and
-    security to them. In a takeover, they are often the first or the last thing to be changed.
+    AWS verifies ownership against these details and sends notices about
+    billing, operations and security to them. In a takeover, they are often the
+    first or the last thing to be changed.
 
     WHAT TO DO NOW
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
     2. Compare address, phone number and alternate contacts with your inventory.
-    3. If nobody expected it: restore them, then check the root user email address and MFA.
+    3. If nobody expected it: restore them, then check the root user email
+       address and MFA.
     4. Look for other events of this actor in the same hour.
 
     KNOWN BENIGN CAUSES
@@ -152,14 +167,16 @@ fn the_alert_on_a_failed_attempt_withholds_personal_values() {
     EVIDENCE
     Event id: 5923c499-063e-44ac-80fb-b40e5fc3a2d2
     Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
-    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d2")'
-    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d2 (sign in to account 111122223333 first; works for 90 days)
+    Print it: aws s3 cp s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz - | gunzip -cf | jq $'.Records[] | select(.eventID == "5923c499-063e-44ac-80fb-b40e5fc3a2d2")'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/5923c499-063e-44ac-80fb-b40e5fc3a2d2
+              (sign in to account 111122223333 first; works for 90 days)
 
     RULE
-    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f, rules/contacts-changed.yml)
+    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f,
+    rules/contacts-changed.yml)
     "#);
     for secret in ["Seattle", "Jane", "0100", "206", "jane.doe", "123456789"] {
-        assert!(!alert.text.contains(secret), "{secret}");
+        assert!(!alert.body.contains(secret), "{secret}");
     }
 }
 
@@ -176,54 +193,66 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     ]);
     assert_eq!(alerts.len(), 1);
     insta::assert_snapshot!(alerts[0].subject, @"[CRITICAL] CloseAccount and 2 more in 111122223333 by root");
-    insta::assert_snapshot!(alerts[0].text, @r#"
-    The root user made 3 sensitive calls on account 111122223333 (1 failed), the most severe
-    CloseAccount: AWS account closed.
+    insta::assert_snapshot!(alerts[0].body, @r#"
+    Critical: act now, at any hour
+    The root user made 3 sensitive calls on account 111122223333 (1 failed), the
+    most severe CloseAccount: AWS account closed.
 
     Highest:  CloseAccount (billingconsole.amazonaws.com)
     Outcome:  succeeded
     Account:  111122223333
-    Who:      root user, of account 111122223333, access key ASIAEXAMPLEROOTKEY00, MFA unknown
+    Who:      root user, of account 111122223333, access key
+              ASIAEXAMPLEROOTKEY00, MFA unknown
     ARN:      arn:aws:iam::111122223333:root
     From:     203.0.113.7, Region us-east-1
     Agent:    Mozilla/5.0
     When:     2026-03-02 16:44:04 UTC (7 minutes ago)
 
     ALL 3 FINDINGS
-    1. 2026-03-02 16:44:04 UTC  CRITICAL  CloseAccount succeeded  bbbb
-    2. 2026-03-02 16:44:04 UTC  MEDIUM  SetContactAddress succeeded  aaaa
-    3. 2026-03-02 16:44:04 UTC  MEDIUM  SetPayInformation failed (AccessDenied)  cccc
+    1. CRITICAL CloseAccount succeeded
+       2026-03-02 16:44:04 UTC, bbbb
+    2. MEDIUM SetContactAddress succeeded
+       2026-03-02 16:44:04 UTC, aaaa
+    3. MEDIUM SetPayInformation failed (AccessDenied)
+       2026-03-02 16:44:04 UTC, cccc
 
     WHY IT MATTERS: AWS account closed
-    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
-    days; after that its resources and data are gone for good. Somebody who holds root or
-    management-account access can use it as sabotage.
+    Closing an account suspends everything that runs in it at once. AWS Support
+    can reopen it for 90 days; after that its resources and data are gone for
+    good. Somebody who holds root or management-account access can use it as
+    sabotage.
 
     WHAT TO DO NOW: AWS account closed
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
-    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
-       root user) and ask to reopen the account; this works for 90 days.
-    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root user email address.
-    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount by service control policy, and
-       organizations:CloseAccount in the management account's own IAM policies, which no service control
-       policy binds.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
+    2. If nobody expected it: open an AWS Support case from the management
+       account (or as the account's root user) and ask to reopen the account;
+       this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for
+       root, change the password, MFA and root user email address.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other
+       account closures first.
+    5. Until it is settled, deny account:CloseAccount by service control policy,
+       and organizations:CloseAccount in the management account's own IAM
+       policies, which no service control policy binds.
 
     KNOWN BENIGN CAUSES: AWS account closed
     - Planned decommissioning of an account
     - Sandbox accounts that are recycled by account vending automation
 
     WHY IT MATTERS: Contact details changed
-    AWS verifies ownership against these details and sends notices about billing, operations and
-    security to them. In a takeover, they are often the first or the last thing to be changed.
+    AWS verifies ownership against these details and sends notices about
+    billing, operations and security to them. In a takeover, they are often the
+    first or the last thing to be changed.
 
     WHAT TO DO NOW: Contact details changed
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
     2. Compare address, phone number and alternate contacts with your inventory.
-    3. If nobody expected it: restore them, then check the root user email address and MFA.
+    3. If nobody expected it: restore them, then check the root user email
+       address and MFA.
     4. Look for other events of this actor in the same hour.
 
     KNOWN BENIGN CAUSES: Contact details changed
@@ -231,16 +260,19 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
     - Roll-out of shared contacts to all accounts of the organization
 
     WHY IT MATTERS: Payment method added, changed or removed
-    A stolen card added to an account, or the valid one removed, ends in fraud charges, suspension, or
-    both. Attackers also test cards this way.
+    A stolen card added to an account, or the valid one removed, ends in fraud
+    charges, suspension, or both. Attackers also test cards this way.
 
     WHAT TO DO NOW: Payment method added, changed or removed
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
-    2. Compare the payment methods in the Billing console with what finance knows.
-    3. If nobody expected it: remove the payment method that is not yours, restore yours, and tell
-       finance and AWS Support (billing case).
-    4. Check spending since the event, especially in Regions that you do not use.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
+    2. Compare the payment methods in the Billing console with what finance
+       knows.
+    3. If nobody expected it: remove the payment method that is not yours,
+       restore yours, and tell finance and AWS Support (billing case).
+    4. Check spending since the event, especially in Regions that you do not
+       use.
 
     KNOWN BENIGN CAUSES: Payment method added, changed or removed
     - The sign-up of every new account writes Instruments_Create
@@ -248,13 +280,17 @@ fn a_group_lists_every_finding_with_the_highest_level_on_top() {
 
     EVIDENCE
     Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
-    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventID | IN("bbbb", "aaaa", "cccc"))'
-    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/bbbb (sign in to account 111122223333 first; works for 90 days)
+    Print it: aws s3 cp s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz - | gunzip -cf | jq $'.Records[] | select(.eventID | IN("bbbb", "aaaa", "cccc"))'
+    Console:  https://us-east-1.console.aws.amazon.com/cloudtrailv2/home?region=us-east-1#/events/bbbb
+              (sign in to account 111122223333 first; works for 90 days)
 
     RULES
-    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
-    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f, rules/contacts-changed.yml)
-    Payment method added, changed or removed (high, f5cf39b0-d551-5615-bf83-f0935a9ad9d0, rules/payment-method-changed.yml)
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5,
+    rules/account-closed.yml)
+    Contact details changed (medium, bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f,
+    rules/contacts-changed.yml)
+    Payment method added, changed or removed (high,
+    f5cf39b0-d551-5615-bf83-f0935a9ad9d0, rules/payment-method-changed.yml)
     "#);
     insta::assert_snapshot!(attributes(&alerts[0]), @r#"{"account":"111122223333","actor_type":"Root","event_name":["CloseAccount","SetContactAddress","SetPayInformation"],"event_source":["billingconsole.amazonaws.com"],"level":"critical","outcome":"succeeded","region":"us-east-1","rule":["bc6d9b22-5f40-56dc-8d77-ebd8fbd7709f","d32db5c1-5db7-5dd6-9281-d35b9f12acf5","f5cf39b0-d551-5615-bf83-f0935a9ad9d0"]}"#);
 }
@@ -284,10 +320,10 @@ fn closing_a_member_account_names_the_member_account_everywhere() {
         assert_eq!(attributes(&alert)["account"], "444455556666");
         assert!(
             alert
-                .text
+                .body
                 .contains("Account:  444455556666, by a call that was made in 111122223333"),
             "{}",
-            alert.text
+            alert.body
         );
     }
 }
@@ -339,9 +375,9 @@ fn numbers_are_withheld_unless_they_are_counts() {
         "e",
         json!({"requestParameters": parameters}),
     ));
-    assert!(alert.text.contains("months: 12"), "{}", alert.text);
+    assert!(alert.body.contains("months: 12"), "{}", alert.body);
     for secret in ["cvv: 1", "98108", "bankAccountId: 1"] {
-        assert!(!alert.text.contains(secret), "{secret}");
+        assert!(!alert.body.contains(secret), "{secret}");
     }
 }
 
@@ -358,16 +394,16 @@ fn a_finding_too_long_for_a_message_is_sent_without_fields_and_advice() {
     let run = harness.run(&[&key]);
     assert_eq!(run.alerts.len(), 1);
     assert!(
-        run.alerts[0].text.len() < 10_000,
+        run.alerts[0].body.len() < 10_000,
         "{}",
-        run.alerts[0].text.len()
+        run.alerts[0].body.len()
     );
     assert!(
         run.alerts[0]
-            .text
+            .body
             .contains("fields and advice are left out")
     );
-    assert!(run.alerts[0].text.contains("Event id: event-1"));
+    assert!(run.alerts[0].body.contains("Event id: event-1"));
 }
 
 #[test]
@@ -417,7 +453,7 @@ fn a_failed_attempt_is_shown_one_level_lower_and_alerts_by_the_rule_s_level() {
         let key = log_key("Abcdefgh12345678");
         let denied = record_with(event, "e", json!({"errorCode": "AccessDenied"}));
         let mut harness = Harness::new().with_object(&key, gzip_log(&[denied]));
-        harness.settings.minimum_level = minimum;
+        harness.settings.topics[0].minimum_level = minimum;
         let run = harness.run(&[&key]);
         let [alert] = &run.alerts[..] else {
             panic!("{event}: {} alerts", run.alerts.len());
@@ -444,15 +480,20 @@ fn a_failed_attempt_is_shown_one_level_lower_and_alerts_by_the_rule_s_level() {
 
 #[test]
 fn late_and_corrected_records_say_why() {
-    let line = |label: &str, addendum: Value| {
+    // A labelled line with what it goes on with.
+    let line = |label: &str, addendum: &Value| {
         let alert = alert_of(record_with(
             "CloseAccount",
             "f",
             json!({"addendum": addendum}),
         ));
-        let mut lines = alert.text.lines();
-        let line = lines.find(|line| line.starts_with(label)).unwrap_or("none");
-        line.to_owned()
+        let mut lines = alert
+            .body
+            .lines()
+            .skip_while(|line| !line.starts_with(label));
+        let first = lines.next().unwrap_or("none").to_owned();
+        let rest = lines.take_while(|line| line.starts_with("          "));
+        rest.fold(first, |line, more| format!("{line} {}", more.trim_start()))
     };
     for (label, addendum, expected) in [
         (
@@ -500,7 +541,7 @@ fn late_and_corrected_records_say_why() {
             "none",
         ),
     ] {
-        assert_eq!(line(label, addendum.clone()), expected, "{addendum}");
+        assert_eq!(line(label, &addendum), expected, "{addendum}");
     }
 }
 
@@ -510,8 +551,10 @@ fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
         "eventSource": "billingconsole.amazonaws.com", "eventName": "CloseAccount",
     }));
     insta::assert_snapshot!(alert.subject, @"[CRITICAL] CloseAccount in 111122223333 by an unknown actor");
-    insta::assert_snapshot!(alert.text, @r#"
-    An unknown actor called CloseAccount on account 111122223333, and it succeeded: AWS account closed.
+    insta::assert_snapshot!(alert.body, @r#"
+    Critical: act now, at any hour
+    An unknown actor called CloseAccount, which succeeded, on account
+    111122223333: AWS account closed.
 
     Event:    CloseAccount (billingconsole.amazonaws.com)
     Outcome:  succeeded
@@ -522,21 +565,25 @@ fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
     When:     unknown
 
     WHY IT MATTERS
-    Closing an account suspends everything that runs in it at once. AWS Support can reopen it for 90
-    days; after that its resources and data are gone for good. Somebody who holds root or
-    management-account access can use it as sabotage.
+    Closing an account suspends everything that runs in it at once. AWS Support
+    can reopen it for 90 days; after that its resources and data are gone for
+    good. Somebody who holds root or management-account access can use it as
+    sabotage.
 
     WHAT TO DO NOW
-    1. Ask the person named under "Who", over a channel you already trust, whether they did this and
-       under which change. For root, ask whoever holds the account's root credentials.
-    2. If nobody expected it: open an AWS Support case from the management account (or as the account's
-       root user) and ask to reopen the account; this works for 90 days.
-    3. Cut the actor off: revoke the role's sessions or disable the user; for root, change the password,
-       MFA and root user email address.
-    4. In CloudTrail, list what the same actor did in the last 24 hours, other account closures first.
-    5. Until it is settled, deny account:CloseAccount by service control policy, and
-       organizations:CloseAccount in the management account's own IAM policies, which no service control
-       policy binds.
+    1. Ask the person named under "Who", over a channel you already trust,
+       whether they did this and under which change. For root, ask whoever holds
+       the account's root credentials.
+    2. If nobody expected it: open an AWS Support case from the management
+       account (or as the account's root user) and ask to reopen the account;
+       this works for 90 days.
+    3. Cut the actor off: revoke the role's sessions or disable the user; for
+       root, change the password, MFA and root user email address.
+    4. In CloudTrail, list what the same actor did in the last 24 hours, other
+       account closures first.
+    5. Until it is settled, deny account:CloseAccount by service control policy,
+       and organizations:CloseAccount in the management account's own IAM
+       policies, which no service control policy binds.
 
     KNOWN BENIGN CAUSES
     - Planned decommissioning of an account
@@ -545,11 +592,12 @@ fn a_record_that_has_only_a_name_alerts_and_says_what_is_missing() {
     EVIDENCE
     Event id: no event id
     Log file: s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz
-    Print it: aws s3 cp 's3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz' - | gunzip -cf | jq '.Records[] | select(.eventName == "CloseAccount" and .eventTime == .eventTime)'
+    Print it: aws s3 cp s3://example-trail-logs/AWSLogs/o-exampleorg1/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_Abcdefgh12345678.json.gz - | gunzip -cf | jq $'.Records[] | select(.eventName == "CloseAccount" and .eventTime == .eventTime)'
     Console:  no link, for the record's Region or event id is missing or odd
 
     RULE
-    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5, rules/account-closed.yml)
+    AWS account closed (critical, d32db5c1-5db7-5dd6-9281-d35b9f12acf5,
+    rules/account-closed.yml)
     "#);
 }
 
@@ -570,12 +618,12 @@ fn the_alert_on_awss_own_example_reads_well() {
     );
     assert!(
         alert
-            .text
+            .body
             .contains("2018-05-30 16:44:04 UTC (2833 days ago)"),
         "{}",
-        alert.text
+        alert.body
     );
-    assert!(!alert.text.contains("Seattle") && !alert.text.contains("Washington"));
+    assert!(!alert.body.contains("Seattle") && !alert.body.contains("Washington"));
 }
 
 #[test]
@@ -601,12 +649,12 @@ fn no_text_of_a_record_reaches_the_reader_unescaped() {
     );
     assert!(alert.subject.len() <= 99);
     for hidden in ['\u{202e}', '\u{0}', '\r', '\u{2028}', '\u{e0041}'] {
-        assert!(!alert.text.contains(hidden), "{hidden:?}");
+        assert!(!alert.body.contains(hidden), "{hidden:?}");
     }
-    assert!(!alert.text.contains("http://evil"));
-    assert!(!alert.text.contains("\nSubject: x"));
+    assert!(!alert.body.contains("http://evil"));
+    assert!(!alert.body.contains("\nSubject: x"));
     let command = alert
-        .text
+        .body
         .lines()
         .find(|line| line.starts_with("Print it:"))
         .unwrap();
@@ -638,15 +686,15 @@ fn the_command_in_an_alert_prints_the_record() {
         .alerts
         .remove(0);
     let command = alert
-        .text
+        .body
         .lines()
         .find_map(|line| line.strip_prefix("Print it: "))
         .unwrap();
     assert_eq!(
         command,
         format!(
-            "aws s3 cp 's3://example-trail-logs/{}' - | gunzip -cf | jq '.Records[] | select(.eventID == \"abc-1\")'",
-            key.replace('\'', r"'\''")
+            "aws s3 cp $'s3://example-trail-logs/{}' - | gunzip -cf | jq $'.Records[] | select(.eventID == \"abc-1\")'",
+            key.replace('\'', r"\'")
         )
     );
 }

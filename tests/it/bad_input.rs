@@ -454,10 +454,10 @@ fn an_alert_names_the_members_that_could_not_be_read() {
     assert!(run.reply.is_ok());
     assert!(
         run.alerts[0]
-            .text
-            .contains("could not be read, see the log file: requestParameters"),
+            .body
+            .contains("could not be read, see the record itself: requestParameters"),
         "{}",
-        run.alerts[0].text
+        run.alerts[0].body
     );
 }
 
@@ -475,8 +475,8 @@ fn a_record_of_huge_strings_fits_one_message() {
         .run(&[&key]);
     assert_eq!(run.alerts.len(), 1);
     assert!(
-        run.alerts[0].text.len() < 100_000,
+        run.alerts[0].body.len() < 100_000,
         "{}",
-        run.alerts[0].text.len()
+        run.alerts[0].body.len()
     );
 }

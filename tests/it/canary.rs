@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use billing_watch::{
+    alert::Audience,
     cloudtrail::{ScanLimits, Sources},
     envelope::{Envelope, ErrorType},
     ledger::{
@@ -16,7 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{
-    MemorySink, MemoryStore, TOPIC, block_on, gzip_log, invocation, log_key, now, record, s3_event,
+    MemorySink, MemoryStore, block_on, gzip_log, invocation, log_key, now, record, s3_event, style,
+    topic,
 };
 
 const ROLE: &str = "arn:aws:iam::999988887777:role/billing-watch";
@@ -54,6 +56,11 @@ impl LedgerStore for Bucket<'_> {
     ) -> Result<WriteOutcome, LedgerError> {
         self.check()?;
         self.0.entries.replace(key, etag, entry).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        self.check()?;
+        self.0.entries.list(prefix).await
     }
 }
 
@@ -94,16 +101,16 @@ impl World {
         let pack = RulePack::bundled(&OptionalRules::default());
         let settings = Settings {
             watched: Sources::only(pack.sources()),
-            minimum_level: Level::Medium,
+            topics: vec![topic(Audience::People, Level::Medium)],
             batch_alerts: false,
-            withhold_values: true,
+            style: style(),
             limits: ScanLimits::default(),
             canary: (!self.is_off.get()).then(|| CanarySettings {
                 role_arn: ROLE.to_owned(),
                 within: SignedDuration::from_mins(60),
             }),
         };
-        let ledger = Ledger::new(Bucket(self), TOPIC);
+        let ledger = Ledger::new(Bucket(self));
         Pipeline::new(store, &self.sink, ledger, pack, settings, || self.now())
     }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use billing_watch::{
     cloudtrail::Sources,
-    config::{Config, ConfigError, RulesLocation},
+    config::{Config, ConfigError, Location},
     rules::{Level, OptionalRules, RulePack},
 };
 
 const TOPIC: &str = "arn:aws:sns:eu-central-1:999988887777:billing-alerts";
+
+const CHAT_TOPIC: &str = "arn:aws:sns:us-west-2:999988887777:chat";
 
 const READER: &str = "arn:aws-us-gov:iam::111122223333:role/path/log-reader";
 
@@ -21,9 +23,14 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 #[test]
 fn the_topic_is_the_only_required_variable() {
     let config = read(&[]).unwrap();
-    assert_eq!(config.alert_region, "eu-central-1");
-    assert_eq!(config.minimum_level, Level::Medium);
-    assert_eq!(config.rules, RulesLocation::Bundled);
+    let topics: Vec<_> = config.topics().collect();
+    assert_eq!(topics, [&config.alert_topic]);
+    assert_eq!(config.alert_topic.region, "eu-central-1");
+    assert_eq!(config.alert_topic.minimum_level, Level::Medium);
+    assert_eq!(
+        (config.rules.clone(), config.time_zone.clone()),
+        (None, None)
+    );
     assert!(!config.batch_alerts && config.withhold_values && !config.path_style_s3);
     let bundled = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     assert_eq!(
@@ -35,8 +42,13 @@ fn the_topic_is_the_only_required_variable() {
 #[test]
 fn every_variable_is_read() {
     let config = read(&[
+        ("CHAT_TOPIC_ARN", CHAT_TOPIC),
+        ("CHAT_MINIMUM_LEVEL", "critical"),
+        ("FINDING_TOPIC_ARN", TOPIC),
+        ("ACCOUNT_NAMES_URI", "names.yml"),
         ("EVENT_SOURCES", "S3.amazonaws.com, billing-family"),
         ("MINIMUM_LEVEL", "informational"),
+        ("TIME_ZONE", "Europe/Berlin"),
         ("BATCH_ALERTS", "true"),
         ("OPTIONAL_RULES", " purchases,"),
         ("RULES_URI", "s3://rules/pack/"),
@@ -54,9 +66,24 @@ fn every_variable_is_read() {
     assert!(config.batch_alerts && !config.withhold_values && config.path_style_s3);
     assert_eq!(config.log_reader_role_arn.as_deref(), Some(READER));
     assert_eq!(
-        (config.minimum_level, config.max_expanded_bytes),
+        (config.alert_topic.minimum_level, config.max_expanded_bytes),
         (Level::Informational, 1000)
     );
+    let chat = config.chat_topic.clone().unwrap();
+    assert_eq!(
+        (&*chat.arn, &*chat.region, chat.minimum_level),
+        (CHAT_TOPIC, "us-west-2", Level::Critical)
+    );
+    // Without a level of its own a topic has that of the others.
+    let findings = config.finding_topic.clone().unwrap();
+    assert_eq!(findings.minimum_level, Level::Informational);
+    assert_eq!(config.topics().count(), 3);
+    assert_eq!(
+        config.account_names,
+        Some(Location::Path("names.yml".to_owned()))
+    );
+    let zone = config.time_zone.clone().unwrap();
+    assert_eq!(zone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(
         (config.canary_role_arn.as_deref(), config.canary_minutes),
         (Some(READER), 90)
@@ -68,10 +95,10 @@ fn every_variable_is_read() {
     assert_eq!(config.optional_rules, "purchases".parse().unwrap());
     assert_eq!(
         config.rules,
-        RulesLocation::S3 {
+        Some(Location::S3 {
             bucket: "rules".to_owned(),
-            prefix: "pack/".to_owned()
-        }
+            key: "pack/".to_owned()
+        })
     );
     let Sources::Only(watched) =
         config.watched(&RulePack::load(&OptionalRules::default(), &[]).unwrap().pack)
@@ -105,6 +132,10 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
             "ALERT_TOPIC_ARN",
             "arn:aws:sns:eu-central-1:999988887777:alerts.fifo",
         ),
+        ("CHAT_TOPIC_ARN", "chat"),
+        ("CHAT_MINIMUM_LEVEL", "urgent"),
+        ("ACCOUNT_NAMES_URI", "https://example.com"),
+        ("TIME_ZONE", "Mars/Olympus"),
         ("EVENT_SOURCES", "billingconsole"),
         ("MINIMUM_LEVEL", "urgent"),
         ("BATCH_ALERTS", "yes"),
@@ -124,19 +155,23 @@ fn all_problems_are_reported_at_once_each_with_its_remedy() {
     ])
     .unwrap_err();
     insta::assert_snapshot!(error.problems.join("\n"), @"
-    ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic (a FIFO topic has no email subscribers)
+    MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
+    ALERT_TOPIC_ARN is `arn:aws:sns:eu-central-1:999988887777:alerts.fifo`; set it to the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME (a FIFO topic has neither email nor HTTPS subscribers)
+    CHAT_MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
+    CHAT_TOPIC_ARN is `chat`; set it to the ARN of a standard SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME (a FIFO topic has neither email nor HTTPS subscribers)
+    ACCOUNT_NAMES_URI: `https://example.com` is neither on this machine nor s3://BUCKET/KEY
     EVENT_SOURCES: `billingconsole` is not an event source; write names such as billingconsole.amazonaws.com, or billing-family, with commas between them
     EVENT_SOURCES names no source, so nothing could alert; write billingconsole.amazonaws.com
-    MINIMUM_LEVEL: `urgent` is not one of informational, low, medium, high, critical
     BATCH_ALERTS: `yes` is neither true nor false
     OPTIONAL_RULES: `salaries` is not a folder of optional rules; there is purchases
-    RULES_URI: `https://example.com` is neither a directory nor s3://BUCKET/PREFIX/
+    RULES_URI: `https://example.com` is neither on this machine nor s3://BUCKET/PREFIX/
     LEDGER_BUCKET: `s3://ledger/` is not the name of a bucket; write the name alone, without s3:// or a key
     LOG_READER_ROLE_ARN: `arn:aws:iam::111122223333:user/reader` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME
     CANARY_ROLE_ARN: `billing-watch` is not the ARN of a role; write arn:aws:iam::ACCOUNT:role/NAME
     CANARY_MINUTES: `0` is not a number of minutes from 1 to 10000
     COVERAGE_URI: `logs` is not s3://BUCKET/PREFIX/
     COVERAGE_DAYS: `0` is not a number of days from 1 to 365
+    TIME_ZONE: `Mars/Olympus` is not a time zone; write its name in the IANA database, such as Europe/Berlin
     WITHHOLD_VALUES: `1` is neither true nor false
     MAX_EXPANDED_BYTES: `0` is not a number of bytes above 0
     ");

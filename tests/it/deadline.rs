@@ -3,16 +3,16 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use billing_watch::{
-    alert::Message,
-    cloudtrail::{ScanLimits, Sources},
+    alert::{Audience, Escaped, Message},
+    cloudtrail::{Record, ScanLimits, Sources},
     envelope::{DeliveryOutcome, Envelope, ErrorType, ObjectRef},
     ledger::{
-        ClaimRequest, Entry, Ledger, LedgerError, LedgerStore, MemoryLedgerStore, VersionedEntry,
-        WriteOutcome,
+        ClaimRequest, Entry, Ledger, LedgerError, LedgerStore, MemoryLedgerStore, RecordId,
+        VersionedEntry, WriteOutcome,
     },
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
-        Subscriptions,
+        Subscriptions, Topic,
     },
     report::Report,
     rules::{Level, OptionalRules, RulePack},
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{
     CONSOLE, TOPIC, assert_identities, block_on, log_file, log_key, now, record, record_with,
-    s3_event,
+    s3_event, style, topic,
 };
 
 pub(crate) const NEVER: Duration = Duration::from_hours(1);
@@ -71,7 +71,7 @@ impl LogBody for SlowBody {
 }
 
 impl AlertSink for &SlowStores {
-    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
+    async fn publish(&self, _: &Topic, message: &Message) -> Result<String, SinkError> {
         sleep(self.publishing).await;
         if *self.refusals.borrow() > 0 {
             *self.refusals.borrow_mut() -= 1;
@@ -86,7 +86,7 @@ impl AlertSink for &SlowStores {
         Ok(format!("message-{}", alerts.len()))
     }
 
-    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+    async fn subscriptions(&self, _: &Topic) -> Result<Subscriptions, SinkError> {
         unreachable!("only a self-test asks")
     }
 }
@@ -119,6 +119,10 @@ impl LedgerStore for &SlowStores {
             });
         }
         self.ledger.replace(key, etag, entry).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        self.ledger.list(prefix).await
     }
 }
 
@@ -158,14 +162,14 @@ impl SlowStores {
             let start = Instant::now();
             let settings = Settings {
                 watched: Sources::only([CONSOLE]),
-                minimum_level: Level::Medium,
+                topics: vec![topic(Audience::People, Level::Medium)],
                 batch_alerts: false,
-                withhold_values: true,
+                style: style(),
                 limits: ScanLimits::default(),
                 canary: None,
             };
             let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
-            let ledger = Ledger::new(self, TOPIC);
+            let ledger = Ledger::new(self);
             let clock = || now() + start.elapsed();
             let pipeline = Pipeline::new(self, self, ledger, pack, settings, clock);
             let invocation = Invocation {
@@ -193,17 +197,27 @@ impl SlowStores {
 impl SlowStores {
     /// Lets somebody else hold the claim on a record for a second.
     pub(crate) fn claimed_by_another(&self, id: &str) {
-        let key = format!("2026/03/02/{id}.json");
-        let until = now() + SignedDuration::from_secs(1);
-        let other = Ledger::new(self, TOPIC);
-        block_on(other.claim(&claim_request(&key, until))).unwrap();
+        self.claimed_until(id, now() + SignedDuration::from_secs(1));
+    }
+
+    fn claimed_until(&self, id: &str, until: Timestamp) {
+        let record = RecordId::of(&Record::from_value(record("CloseAccount", id)));
+        let log_file = Escaped::name("another file", 100);
+        let other = Ledger::new(self);
+        block_on(other.claim(&claim_request(&record, &log_file, until))).unwrap();
     }
 }
 
 /// The claim of somebody else.
-fn claim_request(key: &str, expires_at: Timestamp) -> ClaimRequest<'_> {
+fn claim_request<'a>(
+    record: &'a RecordId,
+    log_file: &'a Escaped,
+    expires_at: Timestamp,
+) -> ClaimRequest<'a> {
     ClaimRequest {
-        key,
+        record,
+        topics: &[TOPIC],
+        log_file: Some(log_file),
         invocation: "other",
         read_first: false,
         now: now(),
@@ -354,9 +368,7 @@ fn a_topic_that_never_answers_fails_before_the_deadline() {
 #[test]
 fn the_sender_waits_for_another_invocations_claim_as_long_as_time_allows() {
     let mut stores = SlowStores::default().with(&log_key("A"), &[(Duration::ZERO, closure("a"))]);
-    let other = Ledger::new(&stores, TOPIC);
-    let until = now() + SignedDuration::from_secs(30);
-    block_on(other.claim(&claim_request("2026/03/02/a.json", until))).unwrap();
+    stores.claimed_until("a", now() + SignedDuration::from_secs(30));
     for (deadline, seconds) in [(Some(60), 3.0), (None, 3.0), (Some(2), 1.3)] {
         let handled = stores.handle(deadline);
         assert_eq!(
@@ -369,9 +381,7 @@ fn the_sender_waits_for_another_invocations_claim_as_long_as_time_allows() {
     }
     // One that runs out meanwhile is taken over.
     stores.ledger = MemoryLedgerStore::default();
-    let other = Ledger::new(&stores, TOPIC);
-    let until = now() + SignedDuration::from_secs(1);
-    block_on(other.claim(&claim_request("2026/03/02/a.json", until))).unwrap();
+    stores.claimed_by_another("a");
     let handled = stores.handle(Some(60));
     assert_eq!((handled.failures(), handled.report.published), (vec![], 1));
 }

@@ -178,7 +178,7 @@ fn three_thousand_findings_pass_sns_in_parts() {
         .map(|alert| alert["Message"].as_str().unwrap().to_owned())
         .collect();
     for number in 0..3000 {
-        let line = format!("SetContactAddress succeeded  id-{number}-end\n");
+        let line = format!(" UTC, id-{number}-end\n");
         assert_eq!(text.matches(&line).count(), 1, "{number}");
     }
 }

@@ -3,23 +3,25 @@
 use std::cell::Cell;
 
 use billing_watch::{
-    alert::{Context, Summary},
+    alert::{Context, Escaped, FindingContent, RuleContents, Summary},
     cloudtrail::Record,
     envelope::ObjectRef,
     ledger::{
         Archive, ArchivedMessage, Claim, ClaimOutcome, ClaimRequest, Entry, Lease, Ledger,
-        LedgerError, LedgerStore, MemoryLedgerStore, PublicationOutcome, VersionedEntry,
-        WriteOutcome, record_key,
+        LedgerError, LedgerStore, MemoryLedgerStore, Publication, PublicationOutcome, RecordId,
+        VersionedEntry, WriteOutcome,
     },
     rules::{Finding, OptionalRules, RulePack},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::{TOPIC, block_on, now, record};
+use crate::support::{TOPIC, block_on, now, record, style};
 
 const KEY: &str = "2026/03/02/e.json";
 const OTHER_TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:others";
+
+static LOG_FILE: std::sync::OnceLock<Escaped> = std::sync::OnceLock::new();
 
 fn in_a_minute() -> Timestamp {
     now() + SignedDuration::from_secs(65)
@@ -31,18 +33,21 @@ fn archive() -> Archive {
         key: "k".to_owned(),
         version_id: None,
     };
+    let style = style();
     let context = Context {
-        object: &object,
+        object: Some(&object),
         file_account: None,
         now: now(),
-        withhold_values: true,
+        style: &style,
     };
     let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
     let record = Record::from_value(record("CloseAccount", "e"));
     let rules = pack.evaluate(&record, now()).unwrap().rules;
+    let finding = Finding { record, rules };
+    let words = FindingContent::of(&finding, &context, &mut RuleContents::default(), false);
     Archive {
-        log_file: "s3://logs/k".to_owned(),
-        finding: Summary::of(&Finding { record, rules }, &context),
+        log_file: Some(log_file()),
+        finding: Summary::of(&words),
         message: ArchivedMessage::InEntry("other".to_owned()),
     }
 }
@@ -93,24 +98,29 @@ impl LedgerStore for &Shared {
     ) -> Result<WriteOutcome, LedgerError> {
         self.answer(self.memory.replace(key, etag, entry).await?)
     }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, LedgerError> {
+        self.memory.list(prefix).await
+    }
 }
 
 impl Shared {
     fn ledger(&self) -> Ledger<&Self> {
-        Ledger::new(self, TOPIC)
+        Ledger::new(self)
     }
 
     /// The answer to a new invocation's claim.
     fn claim(&self, now: Timestamp) -> ClaimOutcome {
         self.invocations.set(self.invocations.get() + 1);
         let invocation = format!("invocation-{}", self.invocations.get());
+        let record = id(KEY);
         let request = ClaimRequest {
             invocation: &invocation,
             now,
             expires_at: now + SignedDuration::from_secs(65),
-            ..request(KEY)
+            ..request(&record)
         };
-        block_on(self.ledger().claim(&request)).unwrap()
+        block_on(self.ledger().claim(&request)).unwrap().outcome
     }
 
     /// A claim of a new invocation.
@@ -119,16 +129,20 @@ impl Shared {
     }
 
     fn record(&self, claim: &Claim, message_id: &str) -> PublicationOutcome {
-        self.try_record(claim, message_id).unwrap()
+        self.try_record(claim, TOPIC, message_id).unwrap()
     }
 
     fn try_record(
         &self,
         claim: &Claim,
+        topic: &str,
         message_id: &str,
     ) -> Result<PublicationOutcome, LedgerError> {
-        let ledger = self.ledger();
-        block_on(ledger.record_publication(claim, message_id, now(), &archive()))
+        let publication = publication(topic, message_id);
+        block_on(
+            self.ledger()
+                .record_publications(&mut claim.clone(), &[publication], true),
+        )
     }
 
     fn entry(&self) -> Entry {
@@ -136,9 +150,32 @@ impl Shared {
     }
 }
 
-fn request(key: &str) -> ClaimRequest<'_> {
+fn log_file() -> Escaped {
+    serde_json::from_value(json!("s3://logs/k")).unwrap()
+}
+
+fn publication(topic: &str, message_id: &str) -> Publication {
+    Publication {
+        topic: topic.to_owned(),
+        message_id: message_id.to_owned(),
+        accepted_at: now(),
+        archive: Some(Box::new(archive())),
+    }
+}
+
+/// The identity of the record that has this key.
+fn id(key: &str) -> RecordId {
+    let name = key.rsplit('/').next().unwrap().trim_end_matches(".json");
+    let id = RecordId::of(&Record::from_value(record("CloseAccount", name)));
+    assert!(id.key().ends_with(&format!("/{name}.json")));
+    id
+}
+
+fn request(record: &RecordId) -> ClaimRequest<'_> {
     ClaimRequest {
-        key,
+        record,
+        topics: &[TOPIC],
+        log_file: Some(LOG_FILE.get_or_init(log_file)),
         invocation: "i",
         read_first: false,
         now: now(),
@@ -148,7 +185,7 @@ fn request(key: &str) -> ClaimRequest<'_> {
 
 fn acquired(outcome: ClaimOutcome) -> Claim {
     match outcome {
-        ClaimOutcome::Acquired(claim) => claim,
+        ClaimOutcome::Acquired(claim) => *claim,
         other => panic!("{other:?}"),
     }
 }
@@ -178,11 +215,12 @@ fn a_claim_costs_one_request_recording_one_more_and_a_duplicate_two() {
     // One request where a duplicate is expected, and never a wrong answer.
     let ledger = shared.ledger();
     let claim = |key| {
+        let record = id(key);
         let request = ClaimRequest {
             read_first: true,
-            ..request(key)
+            ..request(&record)
         };
-        block_on(ledger.claim(&request)).unwrap()
+        block_on(ledger.claim(&request)).unwrap().outcome
     };
     assert_eq!(claim(KEY), ClaimOutcome::AlreadyAlerted);
     assert_eq!(shared.requests.get(), 5);
@@ -197,11 +235,12 @@ fn a_claim_is_exclusive_until_it_expires_even_for_the_same_invocation() {
     let shared = Shared::default();
     let ledger = shared.ledger();
     let claim = |now| {
+        let record = id(KEY);
         let request = ClaimRequest {
             now,
-            ..request(KEY)
+            ..request(&record)
         };
-        block_on(ledger.claim(&request)).unwrap()
+        block_on(ledger.claim(&request)).unwrap().outcome
     };
     acquired(claim(now()));
     assert_eq!(claim(now()), ClaimOutcome::ClaimedElsewhere);
@@ -275,12 +314,22 @@ fn a_record_alerts_once_on_each_topic() {
     let shared = Shared::default();
     let claim = shared.acquire(now());
     shared.record(&claim, "here");
-    let other = Ledger::new(&shared, OTHER_TOPIC);
-    let claim = || acquired(block_on(other.claim(&request(KEY))).unwrap());
+    let ledger = shared.ledger();
+    let record = id(KEY);
+    let request = ClaimRequest {
+        topics: &[TOPIC, OTHER_TOPIC],
+        ..request(&record)
+    };
+    let claim = || acquired(block_on(ledger.claim(&request)).unwrap().outcome);
     let released = claim();
-    block_on(other.release(&released)).unwrap();
+    assert!(released.is_published_on(TOPIC) && !released.is_published_on(OTHER_TOPIC));
+    block_on(ledger.release(&released)).unwrap();
     assert_eq!(shared.claim(now()), ClaimOutcome::AlreadyAlerted);
-    block_on(other.record_publication(&claim(), "there", now(), &archive())).unwrap();
+    shared.try_record(&claim(), OTHER_TOPIC, "there").unwrap();
+    assert_eq!(
+        block_on(ledger.claim(&request)).unwrap().outcome,
+        ClaimOutcome::AlreadyAlerted
+    );
     let published: Vec<_> = shared
         .entry()
         .published
@@ -300,16 +349,38 @@ fn a_record_alerts_once_on_each_topic() {
 fn recording_late_keeps_what_other_topics_have_recorded_meanwhile() {
     let shared = Shared::default();
     let late = shared.acquire(now());
-    let other = Ledger::new(&shared, OTHER_TOPIC);
+    let record = id(KEY);
     let request = ClaimRequest {
+        topics: &[OTHER_TOPIC],
         now: in_a_minute(),
         expires_at: in_a_minute() + SignedDuration::from_secs(1),
-        ..request(KEY)
+        ..request(&record)
     };
-    let claim = acquired(block_on(other.claim(&request)).unwrap());
-    block_on(other.record_publication(&claim, "there", now(), &archive())).unwrap();
+    let claim = acquired(block_on(shared.ledger().claim(&request)).unwrap().outcome);
+    shared.try_record(&claim, OTHER_TOPIC, "there").unwrap();
     assert_eq!(shared.record(&late, "here"), PublicationOutcome::Recorded);
     assert_eq!(shared.entry().published.len(), 2);
+}
+
+#[test]
+fn what_several_topics_have_accepted_is_one_write() {
+    let shared = Shared::default();
+    let mut claim = shared.acquire(now());
+    let publications = [
+        publication(TOPIC, "here"),
+        publication(OTHER_TOPIC, "there"),
+    ];
+    let ledger = shared.ledger();
+    let recorded = block_on(ledger.record_publications(&mut claim, &publications, true));
+    assert_eq!(recorded.unwrap(), PublicationOutcome::Recorded);
+    let entry = shared.entry();
+    let published = entry.published.iter();
+    let topics: Vec<_> = published.map(|publication| &*publication.topic).collect();
+    assert_eq!((topics, entry.claim), (vec![TOPIC, OTHER_TOPIC], None));
+    // Again, as if the answer had been lost: nothing is written.
+    shared.broken.set(true);
+    let recorded = block_on(ledger.record_publications(&mut claim, &publications, true));
+    assert_eq!(recorded.unwrap(), PublicationOutcome::Recorded);
 }
 
 #[test]
@@ -317,9 +388,10 @@ fn errors_of_the_store_are_returned() {
     let shared = Shared::default();
     let claim = shared.acquire(now());
     shared.broken.set(true);
-    assert!(shared.try_record(&claim, "m").is_err());
+    assert!(shared.try_record(&claim, TOPIC, "m").is_err());
     assert!(block_on(shared.ledger().release(&claim)).is_err());
-    let claim = block_on(shared.ledger().claim(&request("k")));
+    let record = id("k");
+    let claim = block_on(shared.ledger().claim(&request(&record)));
     assert_eq!(claim.unwrap_err().to_string(), "ledger: out of order");
 }
 
@@ -341,6 +413,10 @@ impl LedgerStore for Contended {
     async fn replace(&self, _: &str, _: &str, _: &Entry) -> Result<WriteOutcome, LedgerError> {
         Ok(WriteOutcome::PreconditionFailed)
     }
+
+    async fn list(&self, _: &str) -> Result<Vec<String>, LedgerError> {
+        unreachable!("only the check on direct events lists")
+    }
 }
 
 #[test]
@@ -348,11 +424,13 @@ fn a_writer_that_others_always_precede_gives_up() {
     let shared = Shared::default();
     let claim = shared.acquire(now());
     for entry in [None, Some(Entry::default())] {
-        let ledger = Ledger::new(Contended(entry), TOPIC);
-        let outcome = block_on(ledger.claim(&request(KEY))).unwrap();
+        let ledger = Ledger::new(Contended(entry));
+        let outcome = block_on(ledger.claim(&request(&id(KEY)))).unwrap().outcome;
         assert_eq!(outcome, ClaimOutcome::ClaimedElsewhere);
-        let error =
-            block_on(ledger.record_publication(&claim, "m", now(), &archive())).unwrap_err();
+        let publications = [publication(TOPIC, "m")];
+        let mut claim = claim.clone();
+        let recorded = ledger.record_publications(&mut claim, &publications, true);
+        let error = block_on(recorded).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ledger: 2026/03/02/e.json was written by others in each of 4 attempts"
@@ -363,11 +441,11 @@ fn a_writer_that_others_always_precede_gives_up() {
 #[test]
 fn only_a_write_that_others_preceded_waits_and_longer_each_time() {
     let waited = |entry: Entry| {
-        let ledger = Ledger::new(Contended(Some(entry)), TOPIC);
+        let ledger = Ledger::new(Contended(Some(entry)));
         block_on(async {
             let start = tokio::time::Instant::now();
-            let outcome = ledger.claim(&request(KEY)).await.unwrap();
-            assert_eq!(outcome, ClaimOutcome::ClaimedElsewhere);
+            let answer = ledger.claim(&request(&id(KEY))).await.unwrap();
+            assert_eq!(answer.outcome, ClaimOutcome::ClaimedElsewhere);
             start.elapsed().as_millis()
         })
     };
@@ -412,7 +490,7 @@ fn an_entry_that_lacks_a_field_is_refused_and_one_with_unknown_fields_is_read() 
     }
     // As a newer version may write them.
     let newer = r#"{"claim":{"nonce":"request/1","expires_at":"2026-03-02T16:51:04Z","by":"x"},
-        "published":[],"digest":{"source":"y"}}"#;
+        "published":[],"confirmed":{"source":"y"}}"#;
     assert_eq!(serde_json::from_str::<Entry>(newer).unwrap(), claimed);
     let mut publication =
         json!({"topic": TOPIC, "message_id": "m", "accepted_at": now(), "archive": archive()});
@@ -435,7 +513,7 @@ fn the_memory_ledger_drops_the_oldest_of_more_than_ten_thousand_entries() {
 
 #[test]
 fn keys_are_date_and_event_id_or_a_hash() {
-    let key = |members| record_key(&Record::from_value(members));
+    let key = |members| RecordId::of(&Record::from_value(members)).key().to_owned();
     let at = "2026-03-02T16:44:04Z";
     assert_eq!(
         key(json!({"eventTime": at, "eventID": "5923c499-063e"})),

@@ -14,6 +14,7 @@ mod claims;
 mod config;
 mod coverage;
 mod deadline;
+mod direct;
 #[cfg(feature = "aws")]
 mod end_to_end;
 mod envelopes;
@@ -31,5 +32,6 @@ mod side_by_side;
 mod simulation;
 mod support;
 mod tidy;
+mod topics;
 #[cfg(feature = "aws")]
 mod wire;

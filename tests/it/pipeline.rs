@@ -44,7 +44,7 @@ fn required_file() -> Vec<u8> {
 fn subjects_of(minimum: Level) -> BTreeSet<String> {
     let key = log_key("Abcdefgh12345678");
     let mut harness = Harness::new().with_object(&key, required_file());
-    harness.settings.minimum_level = minimum;
+    harness.settings.topics[0].minimum_level = minimum;
     let run = harness.run(&[&key]);
     assert_eq!(run.report.findings, 32);
     run.alerts.into_iter().map(|alert| alert.subject).collect()
@@ -103,7 +103,7 @@ fn the_billing_family_alerts_on_every_known_action_of_every_source() {
         })
         .collect();
     let mut harness = Harness::new().with_object(&key, gzip_log(&records));
-    harness.settings.minimum_level = Level::Informational;
+    harness.settings.topics[0].minimum_level = Level::Informational;
     let bundled = RulePack::bundled(&OptionalRules::default());
     harness.settings.watched = Sources::only(bundled.sources());
     let run = harness.run(&[&key]);
@@ -177,7 +177,7 @@ fn findings_of_one_actor_are_one_alert_that_lists_all_of_them() {
     let text: String = forwards
         .alerts
         .iter()
-        .map(|alert| alert.text.as_str())
+        .map(|alert| alert.body.as_str())
         .collect();
     for id in [
         "root-SetPayInformation",
@@ -217,7 +217,7 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
     let mut subjects = BTreeSet::new();
     let mut listed = Vec::new();
     for (index, alert) in run.alerts.iter().enumerate() {
-        assert!(alert.text.len() < 262_144);
+        assert!(alert.body.len() < 262_144);
         assert!(
             alert.subject.ends_with(&format!("(part {})", index + 1)),
             "{}",
@@ -226,10 +226,9 @@ fn three_thousand_findings_arrive_in_parts_each_exactly_once() {
         subjects.insert(alert.subject.clone());
         listed.extend(
             alert
-                .text
+                .body
                 .lines()
-                .filter(|line| line.contains("MEDIUM  SetContactAddress succeeded"))
-                .map(|line| line.rsplit("  ").next().unwrap().to_owned()),
+                .filter_map(|line| Some(line.split_once(" UTC, ")?.1.to_owned())),
         );
     }
     assert_eq!(subjects.len(), run.alerts.len());
@@ -503,11 +502,11 @@ fn a_self_test_names_the_rules_that_are_in_force() {
     harness.rules[0].name = "other.yml".to_owned();
     assert_eq!(identity(&mut harness), own);
     let alerts = harness.sink.alerts.borrow();
-    insta::assert_snapshot!(alerts[1].text.replace(&own.digest, "DIGEST"), @"
+    insta::assert_snapshot!(alerts[1].body.replace(&own.digest, "DIGEST"), @"
     This is a test of billing-watch, asked for at 2026-03-02 16:51:04 UTC.
 
-    If you can read this, alerts reach you on this subscription. Nothing has happened in any
-    account, and there is nothing to do.
+    If you can read this, alerts reach you on this subscription. Nothing has
+    happened in any account, and there is nothing to do.
 
     Rules: version 0.1.0, digest DIGEST
     Bundled rules that yours replace: 1
@@ -532,10 +531,10 @@ fn a_self_test_fails_if_nobody_is_subscribed() {
     insta::assert_snapshot!(error, @"nobody receives alerts: the topic in ALERT_TOPIC_ARN has no confirmed subscription (2 wait to be confirmed); subscribe somebody, or follow the link in the email that asks to confirm");
     let error = fails(Err(false));
     assert_eq!(error.error_type, ErrorType::AlertRefused);
-    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the topic's subscriptions: the request was refused: AuthorizationError: no; allow it");
+    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the subscriptions of the topic in ALERT_TOPIC_ARN: the request was refused: AuthorizationError: no; allow it");
     let error = fails(Err(true));
     assert_eq!(error.error_type, ErrorType::AlertNotSent);
-    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the topic's subscriptions: the request failed: AuthorizationError: no; allow it");
+    insta::assert_snapshot!(error, @"SNS accepted the self-test's alert, but did not list the subscriptions of the topic in ALERT_TOPIC_ARN: the request failed: AuthorizationError: no; allow it");
 }
 
 #[test]
@@ -555,11 +554,14 @@ fn the_metrics_line_uses_the_names_of_the_report() {
         assert!(!line[name].is_null(), "{name}");
         if ["RulesReplaced", "CriticalFilters"].contains(&name) {
             assert_eq!(line[name], report["Rules"][name], "{name}");
-        } else if !["AlertDelay", "HandlingDelay", "ColdStart"].contains(&name) {
+        } else if !["LogFileAlertDelay", "HandlingDelay", "ColdStart"].contains(&name) {
             assert_eq!(line[name], report[name], "{name}");
         }
     }
-    assert_eq!(line["AlertDelay"], json!([420.0]));
+    assert_eq!(line["LogFileAlertDelay"], json!([420.0]));
+    assert_eq!(line["NotDirectly"], 1);
+    // What has no value where there are no direct events costs nothing.
+    assert!(line["DirectEvents"].is_null() && line["CameDirectly"].is_null());
     assert_eq!(line["HandlingDelay"], json!([5.877]));
     assert_eq!(
         (&line["FunctionName"], &line["ColdStart"]),
@@ -611,7 +613,7 @@ fn a_failure_names_its_object_all_causes_and_the_remedy() {
     let closure = gzip_log(&[record("CloseAccount", "e")]);
     let harness = Harness::new().with_object(key, closure.clone());
     *harness.sink.refusals.borrow_mut() = 1;
-    insta::assert_snapshot!(harness.run(&[key]).reply.unwrap_err(), @"failed to publish an alert on s3://example-trail-logs/copy.json.gz: the request was refused: NotFound: no such topic; set ALERT_TOPIC_ARN to a topic that exists");
+    insta::assert_snapshot!(harness.run(&[key]).reply.unwrap_err(), @"failed to publish an alert on s3://example-trail-logs/copy.json.gz on the topic in ALERT_TOPIC_ARN: the request was refused: NotFound: no such topic; set ALERT_TOPIC_ARN to a topic that exists");
     let stores = crate::deadline::SlowStores::default()
         .with(&log_key("A"), &[(std::time::Duration::ZERO, closure)]);
     *stores.ledger_failures.borrow_mut() = 4;
@@ -652,7 +654,7 @@ fn rules_that_a_filter_leaves_alert_if_their_level_suffices() {
     ] {
         let mut harness =
             Harness::new().with_object(&key, gzip_log(&[record("CloseAccount", "e")]));
-        harness.settings.minimum_level = minimum;
+        harness.settings.topics[0].minimum_level = minimum;
         harness.rules = vec![rule(level), closures_filter()];
         let run = harness.run(&[&key]);
         assert_eq!(run.report.suppressed, suppressed, "{level}");

@@ -8,13 +8,13 @@ use std::{
 };
 
 use billing_watch::{
-    alert::Message,
+    alert::{AccountNames, Audience, Message, Style},
     cloudtrail::{Candidates, Scan, ScanError, ScanLimits, Sources, Step},
     envelope::{Envelope, ObjectRef},
     ledger::{Ledger, MemoryLedgerStore},
     pipeline::{
         AlertSink, Invocation, LogBody, LogStore, Pipeline, Settings, SinkError, StoreError,
-        StoreErrorKind, Subscriptions,
+        StoreErrorKind, Subscriptions, Topic,
     },
     report::Report,
     rules::{Level, OptionalRules, RuleFile, RulePack},
@@ -27,8 +27,35 @@ use serde_json::{Value, json};
 pub(crate) const BUCKET: &str = "example-trail-logs";
 pub(crate) const CONSOLE: &str = "billingconsole.amazonaws.com";
 
-/// The topic of every ledger.
+/// The topic for people.
 pub(crate) const TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:alerts";
+/// The topic for machines.
+pub(crate) const FINDING_TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:findings";
+/// The topic for chat.
+pub(crate) const CHAT_TOPIC: &str = "arn:aws:sns:us-east-1:999988887777:chat";
+
+/// A topic with its audience.
+pub(crate) fn topic(audience: Audience, minimum_level: Level) -> Topic {
+    let arn = match audience {
+        Audience::People => TOPIC,
+        Audience::Chat => CHAT_TOPIC,
+        Audience::Machines => FINDING_TOPIC,
+    };
+    Topic {
+        arn: arn.to_owned(),
+        audience,
+        minimum_level,
+    }
+}
+
+/// Alerts as they look by default.
+pub(crate) fn style() -> Style {
+    Style {
+        withhold_values: true,
+        account_names: AccountNames::default(),
+        time_zone: None,
+    }
+}
 
 /// An invocation without end.
 pub(crate) fn invocation() -> Invocation {
@@ -202,7 +229,12 @@ impl LogBody for MemoryBody {
 
 /// Alerts in memory; the first `refusals` are refused.
 pub(crate) struct MemorySink {
+    /// What the topic for people got.
     pub(crate) alerts: RefCell<Vec<Message>>,
+    /// What all topics got, with their ARNs.
+    pub(crate) messages: RefCell<Vec<(String, Message)>>,
+    /// Topics that refuse everything.
+    pub(crate) broken: RefCell<Vec<&'static str>>,
     pub(crate) refusals: RefCell<usize>,
     /// An error says whether it is retryable.
     pub(crate) subscriptions: Result<Subscriptions, bool>,
@@ -212,6 +244,8 @@ impl Default for MemorySink {
     fn default() -> Self {
         Self {
             alerts: RefCell::default(),
+            messages: RefCell::default(),
+            broken: RefCell::default(),
             refusals: RefCell::default(),
             subscriptions: Ok(Subscriptions {
                 confirmed: 1,
@@ -222,21 +256,27 @@ impl Default for MemorySink {
 }
 
 impl AlertSink for &MemorySink {
-    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
-        if *self.refusals.borrow() > 0 {
-            *self.refusals.borrow_mut() -= 1;
+    async fn publish(&self, topic: &Topic, message: &Message) -> Result<String, SinkError> {
+        let is_broken = self.broken.borrow().contains(&&*topic.arn);
+        if is_broken || *self.refusals.borrow() > 0 {
+            if !is_broken {
+                *self.refusals.borrow_mut() -= 1;
+            }
             return Err(SinkError {
                 retryable: false,
                 remedy: "set ALERT_TOPIC_ARN to a topic that exists",
                 source: "NotFound: no such topic".into(),
             });
         }
-        let mut alerts = self.alerts.borrow_mut();
-        alerts.push(message.clone());
-        Ok(format!("message-{}", alerts.len()))
+        if topic.audience == Audience::People {
+            self.alerts.borrow_mut().push(message.clone());
+        }
+        let mut messages = self.messages.borrow_mut();
+        messages.push((topic.arn.clone(), message.clone()));
+        Ok(format!("message-{}", messages.len()))
     }
 
-    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+    async fn subscriptions(&self, _: &Topic) -> Result<Subscriptions, SinkError> {
         self.subscriptions.map_err(|retryable| SinkError {
             retryable,
             remedy: "allow it",
@@ -261,9 +301,9 @@ impl Harness {
         Self {
             settings: Settings {
                 watched: Sources::only([CONSOLE]),
-                minimum_level: Level::Medium,
+                topics: vec![topic(Audience::People, Level::Medium)],
                 batch_alerts: false,
-                withhold_values: true,
+                style: style(),
                 limits: ScanLimits::default(),
                 canary: None,
             },
@@ -280,16 +320,14 @@ impl Harness {
 
     /// Takes the objects out of the harness into a pipeline that can be run again and again.
     pub(crate) fn pipeline(&mut self) -> MemoryPipeline<'_> {
-        Pipeline::new(
-            std::mem::take(&mut self.store),
-            &self.sink,
-            Ledger::new(MemoryLedgerStore::default(), TOPIC),
-            RulePack::load(&OptionalRules::default(), &self.rules)
-                .unwrap()
-                .pack,
-            self.settings.clone(),
-            now,
-        )
+        let store = std::mem::take(&mut self.store);
+        pipeline_over(store, &self.sink, &self.rules, &self.settings)
+    }
+
+    /// The same over a sink of the caller's.
+    pub(crate) fn pipeline_to<'a>(&mut self, sink: &'a MemorySink) -> MemoryPipeline<'a> {
+        let store = std::mem::take(&mut self.store);
+        pipeline_over(store, sink, &self.rules, &self.settings)
     }
 
     /// Handles one S3 event that names `keys`; gives the report, the reply and the alerts.
@@ -302,6 +340,19 @@ impl Harness {
             alerts: self.sink.alerts.into_inner(),
         }
     }
+}
+
+fn pipeline_over<'a>(
+    store: MemoryStore,
+    sink: &'a MemorySink,
+    rules: &[RuleFile],
+    settings: &Settings,
+) -> MemoryPipeline<'a> {
+    let pack = RulePack::load(&OptionalRules::default(), rules)
+        .unwrap()
+        .pack;
+    let ledger = Ledger::new(MemoryLedgerStore::default());
+    Pipeline::new(store, sink, ledger, pack, settings.clone(), now)
 }
 
 pub(crate) struct RunOutcome {
@@ -338,6 +389,11 @@ pub(crate) fn assert_identities(report: &Report) {
     assert_eq!(
         report.objects,
         report.scanned + report.skipped + report.failed,
+        "{report:?}"
+    );
+    assert_eq!(
+        report.direct_events,
+        report.direct_scanned + report.direct_skipped + report.direct_failed,
         "{report:?}"
     );
     assert_eq!(
@@ -381,14 +437,36 @@ pub(crate) fn s3_event_in(bucket: &str, keys: &[impl AsRef<str>]) -> Value {
 
 /// An SQS batch in which each message tells of one object, and has its key for an id.
 pub(crate) fn queue_event_in(bucket: &str, keys: &[impl AsRef<str>]) -> Value {
-    let messages: Vec<Value> = keys
+    let body = |key| s3_event_in(bucket, std::slice::from_ref(key)).to_string();
+    let messages: Vec<(&str, String)> = keys.iter().map(|key| (key.as_ref(), body(key))).collect();
+    queue_of(&messages)
+}
+
+/// A record as `EventBridge` sends it.
+pub(crate) fn direct_event(record: &Value) -> Value {
+    json!({
+        "version": "0",
+        "id": "12345678-1234-1234-1234-123456789012",
+        "detail-type": "AWS Console Action via CloudTrail",
+        "source": "aws.billingconsole",
+        "account": record["recipientAccountId"],
+        "time": record["eventTime"],
+        "region": record["awsRegion"],
+        "resources": [],
+        "detail": record,
+    })
+}
+
+/// An SQS batch of messages, by id and body.
+pub(crate) fn queue_of(messages: &[(&str, String)]) -> Value {
+    let messages: Vec<Value> = messages
         .iter()
-        .map(|key| {
+        .map(|(id, body)| {
             json!({
                 "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:logs",
-                "messageId": key.as_ref(),
-                "body": s3_event_in(bucket, std::slice::from_ref(key)).to_string(),
+                "eventSourceARN": "arn:aws:sqs:us-east-1:999988887777:direct",
+                "messageId": id,
+                "body": body,
             })
         })
         .collect();

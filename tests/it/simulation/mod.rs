@@ -1,7 +1,8 @@
 //! Schedules of faults, each made of a seed: deliveries come twice and at the same time, requests
-//! fail, hang, take effect late or twice, and invocations die at any await. After each schedule,
-//! no record may be lost, none may have alerted twice without the one excuse that there is, and
-//! every report must add up.
+//! fail, hang, take effect late or twice, and invocations die at any await. Records come in log files,
+//! as direct events, or both, and some direct events are forged. There are one or two topics, one of which
+//! may refuse everything for a while. After each schedule, no record may be lost, none may have alerted
+//! twice on a topic without the one excuse that there is, and every report must add up.
 //!
 //! `make simulate SCHEDULES=… SEED=…` runs any number of them, from any seed on.
 
@@ -98,6 +99,7 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
     if schedules >= SCHEDULES {
         // The schedules must reach what they are meant to try.
         assert!(sum.crashes * 2 > schedules && sum.excused > 0, "{rates}");
+        assert!(sum.came_directly > schedules / 4, "{rates}");
         assert!(
             sum.duplicates > schedules && sum.failures > schedules,
             "{rates}"
@@ -146,6 +148,8 @@ fn every_broken_rule_of_the_ledger_is_detected() {
         (BrokenRule::NeverRecords, "nothing says"),
         (BrokenRule::TakesClaimedForAlerted, "lost"),
         (BrokenRule::PublishesBeforeSending, "lost"),
+        (BrokenRule::IgnoresContent, "lost"),
+        (BrokenRule::ForgetsOtherTopics, "twice"),
     ] {
         let (_, failed) = run_all(0..SCHEDULES, broken);
         let (seed, violations) = failed.unwrap_or_else(|| panic!("{broken:?} was not found out"));

@@ -15,19 +15,21 @@ use billing_watch::{
     ledger::{ArchivedMessage, Ledger},
     pipeline::{Invocation, Pipeline, Settings},
     report::Report,
-    rules::{Level, RulePack},
+    rules::RulePack,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     task::LocalSet,
     time::{Instant, sleep},
 };
 
-use super::world::{BrokenRule, Instance, World, entry_key, event_id, records_named};
+use super::world::{
+    Accepted, BrokenRule, FORGER, Instance, World, entry_prefix, event_id, forged, records_named,
+};
 use crate::support::{
-    BUCKET, CONSOLE, TOPIC, assert_identities, finance_role, log_file, log_key, noise,
-    queue_event_in, record, record_with, s3_event,
+    BUCKET, CONSOLE, assert_identities, direct_event, finance_role, log_file, log_key, noise,
+    queue_event_in, queue_of, record, record_with, s3_event, style,
 };
 
 type SimulatedPipeline = Pipeline<Instance, Instance, Instance, Box<dyn Fn() -> Timestamp>>;
@@ -47,6 +49,8 @@ pub(super) struct Outcome {
     pub(super) crashes: u64,
     pub(super) failures: u64,
     pub(super) duplicates: u64,
+    /// Findings of log files that had come as direct events before.
+    pub(super) came_directly: u64,
     /// Alerts more than records needed, all within the one window.
     pub(super) excused: u64,
     pub(super) violations: Vec<String>,
@@ -62,6 +66,7 @@ impl Outcome {
         self.crashes += other.crashes;
         self.failures += other.failures;
         self.duplicates += other.duplicates;
+        self.came_directly += other.came_directly;
         self.excused += other.excused;
     }
 }
@@ -71,8 +76,8 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{} schedules, {} records, {} alerts, {} invocations, of which {} crashed or were \
-             cut off and {} failed; {} findings known as duplicates; lost 0; second alerts {} \
-             within the window, 0 outside",
+             cut off and {} failed; {} findings known as duplicates, {} came directly before; lost 0; \
+             second alerts {} within the window, 0 outside",
             self.schedules,
             self.records,
             self.alerts,
@@ -80,18 +85,22 @@ impl fmt::Display for Outcome {
             self.crashes,
             self.failures,
             self.duplicates,
+            self.came_directly,
             self.excused
         )
     }
 }
 
-/// A log file and the records in it that must alert.
+/// A log file or a direct event, and the records in it that must alert.
 #[derive(Clone)]
-struct File {
+struct Item {
+    /// The key of the log file, or the id of the direct event's message.
     key: String,
     alerting: BTreeSet<usize>,
     /// Whether it can be handled whole at all.
     sound: bool,
+    /// The record of a direct event.
+    direct: Option<Value>,
 }
 
 /// Runs the schedule of a seed.
@@ -133,14 +142,16 @@ struct Schedule {
     world: Rc<World>,
     /// The instances, each with how far its clock is ahead.
     pipelines: Vec<(SimulatedPipeline, SignedDuration)>,
-    files: Vec<File>,
+    /// The log files, and then the direct events.
+    items: Vec<Item>,
     crash_rate: f64,
     outcome: std::cell::RefCell<Outcome>,
 }
 
 impl Schedule {
     fn new(world: Rc<World>, pack: &RulePack) -> Self {
-        let files = make_files(&world);
+        let mut items = make_files(&world);
+        items.extend(make_direct_events(&world, &items));
         let pipelines = (0..INSTANCES)
             .map(|_| {
                 let instance = Instance(Rc::clone(&world));
@@ -148,9 +159,9 @@ impl Schedule {
                 let clock = Rc::clone(&world);
                 let settings = Settings {
                     watched: Sources::only([CONSOLE]),
-                    minimum_level: Level::Medium,
+                    topics: world.topics.clone(),
                     batch_alerts: false,
-                    withhold_values: true,
+                    style: style(),
                     // Most of the time of a schedule would go into clearing a larger one.
                     limits: ScanLimits {
                         buffer_bytes: 4_096,
@@ -159,7 +170,7 @@ impl Schedule {
                     canary: None,
                 };
                 let clock: Box<dyn Fn() -> Timestamp> = Box::new(move || clock.now() + skew);
-                let ledger = Ledger::new(instance.clone(), TOPIC);
+                let ledger = Ledger::new(instance.clone());
                 let pack = pack.clone();
                 let pipeline =
                     Pipeline::new(instance.clone(), instance, ledger, pack, settings, clock);
@@ -170,24 +181,32 @@ impl Schedule {
         Self {
             world,
             pipelines,
-            files,
+            items,
             crash_rate,
             outcome: std::cell::RefCell::default(),
         }
     }
 
-    /// Puts the files into envelopes, and delivers each envelope once to thrice at any time.
+    /// Puts the items into envelopes, and delivers each envelope once to thrice at any time.
     async fn deliver_all(schedule: &Rc<Self>) {
         let world = &schedule.world;
-        let mut rest = &schedule.files[..];
+        let is_direct = |item: &Item| item.direct.is_some();
         let mut deliveries = Vec::new();
-        while !rest.is_empty() {
+        let mut kinds = schedule.items.chunk_by(|a, b| is_direct(a) == is_direct(b));
+        let mut rest = kinds.next().unwrap_or_default();
+        loop {
+            if rest.is_empty() {
+                match kinds.next() {
+                    Some(next) => rest = next,
+                    None => break,
+                }
+            }
             let most = rest.len().min(3) as u64;
-            let (files, others) = rest.split_at(usize::try_from(world.number(1..=most)).unwrap());
+            let (items, others) = rest.split_at(usize::try_from(world.number(1..=most)).unwrap());
             rest = others;
-            let as_queue = world.chance(0.5);
+            let as_queue = is_direct(&items[0]) || world.chance(0.5);
             for _ in 0..world.number(1..=3) {
-                let (schedule, files) = (Rc::clone(schedule), files.to_vec());
+                let (schedule, items) = (Rc::clone(schedule), items.to_vec());
                 let wait = Duration::from_millis(if world.chance(0.5) {
                     world.number(0..=100)
                 } else {
@@ -195,7 +214,7 @@ impl Schedule {
                 });
                 deliveries.push(tokio::task::spawn_local(async move {
                     sleep(wait).await;
-                    schedule.deliver(files, as_queue).await;
+                    schedule.deliver(items, as_queue).await;
                 }));
             }
         }
@@ -207,7 +226,7 @@ impl Schedule {
     }
 
     /// Delivers until everything has succeeded, as AWS does: what failed comes again.
-    async fn deliver(&self, mut files: Vec<File>, as_queue: bool) {
+    async fn deliver(&self, mut files: Vec<Item>, as_queue: bool) {
         let mut healthy_tries = 0;
         while !files.is_empty() {
             if !self.world.is_troubled() {
@@ -237,7 +256,7 @@ impl Schedule {
     }
 
     /// Invokes the function once; gives the files that AWS takes for handled.
-    async fn attempt(&self, files: &[File], as_queue: bool) -> Vec<File> {
+    async fn attempt(&self, files: &[Item], as_queue: bool) -> Vec<Item> {
         let world = &self.world;
         let invocation = {
             let mut outcome = self.outcome.borrow_mut();
@@ -245,7 +264,14 @@ impl Schedule {
             usize::try_from(outcome.invocations).unwrap()
         };
         let keys: Vec<&str> = files.iter().map(|file| &*file.key).collect();
-        let payload = if as_queue {
+        let direct = files.iter().filter_map(|item| {
+            let event = direct_event(item.direct.as_ref()?);
+            Some((&*item.key, event.to_string()))
+        });
+        let direct: Vec<(&str, String)> = direct.collect();
+        let payload = if !direct.is_empty() {
+            queue_of(&direct)
+        } else if as_queue {
             queue_event_in(BUCKET, &keys)
         } else {
             s3_event(&keys)
@@ -321,11 +347,12 @@ impl Schedule {
     fn count(&self, report: &Report) {
         let mut outcome = self.outcome.borrow_mut();
         outcome.duplicates += report.duplicate;
-        outcome.failures += u64::from(report.failed > 0);
+        outcome.came_directly += report.came_directly;
+        outcome.failures += u64::from(report.failed + report.direct_failed > 0);
     }
 
     /// What AWS takes for handled never comes again: all of it must have alerted by now.
-    fn acknowledged(&self, file: &File) {
+    fn acknowledged(&self, file: &Item) {
         if !file.sound {
             self.world.violate(format!(
                 "{} is broken, and its delivery was acknowledged",
@@ -333,12 +360,16 @@ impl Schedule {
             ));
         }
         let accepted = self.world.accepted.borrow();
-        for record in &file.alerting {
-            if !accepted.iter().any(|one| one.records.contains(record)) {
-                self.world.violate(format!(
-                    "record {record} is lost: {} was acknowledged without its alert",
-                    file.key
-                ));
+        for topic in &self.world.topics {
+            let is_about =
+                |one: &Accepted, record| one.topic == topic.arn && one.records.contains(record);
+            for record in &file.alerting {
+                if !accepted.iter().any(|one| is_about(one, record)) {
+                    self.world.violate(format!(
+                        "record {record} is lost: {} was acknowledged without its alert for {:?}",
+                        file.key, topic.audience
+                    ));
+                }
             }
         }
     }
@@ -346,68 +377,79 @@ impl Schedule {
     fn check_the_end(&self) {
         let world = &self.world;
         let alerting: BTreeSet<usize> = self
-            .files
+            .items
             .iter()
-            .flat_map(|file| file.alerting.iter().copied())
+            .flat_map(|item| item.alerting.iter().copied())
             .collect();
         self.outcome.borrow_mut().records = alerting.len() as u64;
-        let accepted = world.accepted.borrow();
-        for record in &alerting {
-            let alerts: Vec<_> = accepted
-                .iter()
-                .filter(|one| one.records.contains(record))
-                .collect();
-            if alerts.is_empty() {
-                world.violate(format!("record {record} is lost"));
+        for topic in &world.topics {
+            for record in &alerting {
+                self.check_record(*record, &topic.arn);
             }
-            let inexcusable = alerts
-                .iter()
-                .filter(|one| {
-                    let unrecordable = !one.answered || one.unrecordable.contains(record);
-                    !unrecordable || world.has_recorded(*record, &one.message_id)
-                })
-                .count();
-            if inexcusable > 1 {
-                world.violate(format!("record {record} has alerted twice"));
-            }
-            self.outcome.borrow_mut().excused += (alerts.len() as u64).saturating_sub(1);
-            self.check_archive(*record);
         }
         let entries = world.entries.borrow();
-        let expected: BTreeSet<String> = alerting.iter().map(|record| entry_key(*record)).collect();
         for key in entries.keys() {
-            if !expected.contains(key) {
+            let key = key.strip_prefix("direct/2026-03-02/").unwrap_or(key);
+            if !alerting
+                .iter()
+                .any(|record| key.starts_with(&entry_prefix(*record)))
+            {
                 world.violate(format!("{key} is in the ledger, but nothing alerts on it"));
             }
         }
     }
 
+    /// A record must have alerted on a topic, and twice only where nobody could record it.
+    fn check_record(&self, record: usize, topic: &str) {
+        let world = &self.world;
+        let accepted = world.accepted.borrow();
+        let alerts: Vec<&Accepted> = accepted
+            .iter()
+            .filter(|one| one.topic == topic && one.records.contains(&record))
+            .collect();
+        if alerts.is_empty() {
+            world.violate(format!("record {record} is lost on {topic}"));
+        }
+        let inexcusable = alerts
+            .iter()
+            .filter(|one| {
+                let unrecordable = !one.answered || one.unrecordable.contains(&record);
+                !unrecordable || world.has_recorded(record, one)
+            })
+            .count();
+        if inexcusable > 1 {
+            world.violate(format!("record {record} has alerted twice on {topic}"));
+        }
+        self.outcome.borrow_mut().excused += (alerts.len() as u64).saturating_sub(1);
+        self.check_archive(record, &alerts);
+    }
+
     /// The ledger must hold the text that was sent about a record, unless it failed over the one
     /// entry that the alert's text goes to.
-    fn check_archive(&self, record: usize) {
+    fn check_archive(&self, record: usize, alerts: &[&Accepted]) {
         let world = &self.world;
-        let archive_of = |record| world.publication(record)?.archive;
-        let Some(publication) = world.publication(record) else {
+        let Some(alert) = alerts.iter().find(|one| world.has_recorded(record, one)) else {
             return world.violate(format!("nothing says that record {record} has alerted"));
         };
-        let text = match publication.archive.map(|archive| archive.message) {
+        let message_of = |record| {
+            let publications = world.publications(record, &alert.topic).into_iter();
+            let mut own = publications.filter(|one| one.message_id == alert.message_id);
+            own.find_map(|publication| Some(publication.archive?.message))
+        };
+        let message = match message_of(record) {
             Some(ArchivedMessage::InEntry(key)) => {
                 let lead = records_named(&key).into_iter().next().unwrap();
-                if !world.has_recorded(lead, &publication.message_id) {
-                    let accepted = world.accepted.borrow();
-                    let excused = accepted.iter().any(|one| {
-                        one.message_id == publication.message_id && one.unrecordable.contains(&lead)
-                    });
-                    if excused {
-                        return;
-                    }
+                let is_lead = |other: &&usize| event_id(**other) == event_id(lead);
+                let excused = alert.unrecordable.iter().any(|other| is_lead(&other));
+                if !world.has_recorded(lead, alert) && excused {
+                    return;
                 }
-                archive_of(lead).map(|archive| archive.message)
+                message_of(lead)
             }
             kept => kept,
         };
-        match text {
-            Some(ArchivedMessage::Here(alert)) if alert.text.contains(&event_id(record)) => {}
+        match message {
+            Some(ArchivedMessage::Here(sent)) if sent.text.contains(&event_id(record)) => {}
             other => world.violate(format!("the archive of record {record} has {other:?}")),
         }
     }
@@ -442,8 +484,55 @@ impl<F: Future> Future for CrashAfter<'_, F> {
     }
 }
 
+/// A record that alerts. Each number has one of two actors.
+fn alerting_record(number: usize) -> Value {
+    let id = event_id(number);
+    if number.is_multiple_of(2) {
+        record("CloseAccount", &id)
+    } else {
+        record_with(
+            "SetContactAddress",
+            &id,
+            json!({"userIdentity": finance_role()}),
+        )
+    }
+}
+
+/// Direct events of some records of the files, and forged ones with their ids.
+fn make_direct_events(world: &World, files: &[Item]) -> Vec<Item> {
+    let share = [0.0, 0.5, 1.0][usize::try_from(world.number(0..=2)).unwrap()];
+    let forger = format!("arn:aws:iam::111122223333:user/{FORGER}");
+    let forger = json!({"userIdentity": {"type": "IAMUser", "arn": forger, "userName": FORGER}});
+    let alerting: BTreeSet<usize> = files
+        .iter()
+        .flat_map(|file| file.alerting.iter().copied())
+        .collect();
+    let mut events = Vec::new();
+    for number in alerting {
+        let mut add = |number: usize, record: Value| {
+            events.push(Item {
+                key: format!("direct-{}", events.len()),
+                alerting: BTreeSet::from([number]),
+                sound: true,
+                direct: Some(record),
+            });
+        };
+        if world.chance(share * 0.1) {
+            let id = event_id(number);
+            add(
+                forged(number),
+                record_with("SetPayInformation", &id, forger.clone()),
+            );
+        }
+        if world.chance(share) {
+            add(number, alerting_record(number));
+        }
+    }
+    events
+}
+
 /// Log files that share records, with others among them that must not alert.
-fn make_files(world: &World) -> Vec<File> {
+fn make_files(world: &World) -> Vec<Item> {
     // Now and then more than a scan holds at a time, or than the ledger serves at a time.
     let (most, padding) = match world.number(0..=999) {
         0 => (12, 150_000),
@@ -453,21 +542,15 @@ fn make_files(world: &World) -> Vec<File> {
     let padding = json!({"requestParameters": {"city": "x".repeat(padding)}});
     let records = usize::try_from(world.number(1..=most)).unwrap();
     let count = world.number(1..=4);
-    let role = json!({"userIdentity": finance_role()});
     (0..count)
         .map(|number| {
             let mut body = vec![noise(usize::try_from(number).unwrap())];
             let mut alerting = BTreeSet::new();
             for index in 0..records {
-                let id = event_id(index);
                 if !world.chance(0.6) {
                     continue;
                 }
-                let mut one = if index % 2 == 0 {
-                    record("CloseAccount", &id)
-                } else {
-                    record_with("SetContactAddress", &id, role.clone())
-                };
+                let mut one = alerting_record(index);
                 if most == 12 {
                     one["requestParameters"] = padding["requestParameters"].clone();
                 }
@@ -494,10 +577,11 @@ fn make_files(world: &World) -> Vec<File> {
                 // Gone before anybody could read it.
                 alerting.clear();
             }
-            File {
+            Item {
                 key,
                 alerting,
                 sound,
+                direct: None,
             }
         })
         .collect()

@@ -9,13 +9,14 @@ use std::{
 };
 
 use billing_watch::{
-    alert::Message,
+    alert::{Audience, Message},
     envelope::ObjectRef,
     ledger::{Entry, LedgerError, LedgerStore, Publication, VersionedEntry, WriteOutcome},
     pipeline::{
         AlertSink, LogBody, LogStore, REQUEST_TIME, SinkError, StoreError, StoreErrorKind,
-        Subscriptions,
+        Subscriptions, Topic,
     },
+    rules::Level,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,7 +25,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::TOPIC;
+use crate::support::topic;
+
+/// Who forges direct events. A group of theirs holds no true record.
+pub(super) const FORGER: &str = "forger";
+/// What is added to the number of a record to name a forged one of the same id.
+const FORGED: usize = 500;
 
 /// A rule of the ledger that is broken on purpose, to see that it is found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +48,10 @@ pub(super) enum BrokenRule {
     PublishesBeforeSending,
     /// Nobody writes that an alert was accepted.
     NeverRecords,
+    /// A record of another content counts as the one that an entry is about.
+    IgnoresContent,
+    /// Whoever writes an entry forgets what other topics have accepted.
+    ForgetsOtherTopics,
 }
 
 /// What happens to one request.
@@ -71,6 +81,8 @@ enum NoAnswer {
 /// An alert that the topic has accepted.
 pub(super) struct Accepted {
     pub(super) invocation: usize,
+    /// ARN of the topic.
+    pub(super) topic: String,
     pub(super) message_id: String,
     pub(super) records: BTreeSet<usize>,
     /// Whether the function heard of it.
@@ -86,10 +98,15 @@ pub(super) struct World {
     broken: BrokenRule,
     /// The one thing that goes wrong: the first invocation dies when it has been polled so often.
     pub(super) only_crash: Option<u64>,
+    /// The topics, and when the last of them refuses everything.
+    pub(super) topics: Vec<Topic>,
+    refusing: Option<(Duration, Duration)>,
     pub(super) objects: RefCell<BTreeMap<String, Vec<u8>>>,
     pub(super) entries: RefCell<BTreeMap<String, (Entry, u64)>>,
     versions: Cell<u64>,
     pub(super) accepted: RefCell<Vec<Accepted>>,
+    /// How often faulty requests on an entry began or ended, by invocation and record.
+    ledger_faults: RefCell<BTreeMap<(usize, usize), usize>>,
     /// When each invocation will be cut off.
     pub(super) deadlines: RefCell<BTreeMap<usize, Instant>>,
     /// Invocations with time enough for all that is kept in reserve.
@@ -107,7 +124,20 @@ impl World {
     pub(super) fn new(mut rng: fastrand::Rng, broken: BrokenRule, traced: bool) -> Self {
         let rates = [0.0, 0.02, 0.1, 0.3];
         let fault_rate = rates[rng.usize(..rates.len())];
+        let mut topics = vec![topic(Audience::People, Level::Medium)];
+        // Most alerts are for machines, too, and some for chat.
+        match rng.u8(..4) {
+            0 => {}
+            1 => topics.push(topic(Audience::Chat, Level::Medium)),
+            _ => topics.push(topic(Audience::Machines, Level::Medium)),
+        }
+        let refusing = (topics.len() > 1 && rng.f64() < 0.3).then(|| {
+            let from = Duration::from_secs(rng.u64(..=100));
+            (from, from + Duration::from_secs(rng.u64(..=140)))
+        });
         Self {
+            topics,
+            refusing,
             rng: RefCell::new(rng),
             start: Instant::now(),
             fault_rate,
@@ -117,6 +147,7 @@ impl World {
             entries: RefCell::default(),
             versions: Cell::new(0),
             accepted: RefCell::default(),
+            ledger_faults: RefCell::default(),
             deadlines: RefCell::default(),
             long_timeouts: RefCell::default(),
             running: Cell::new(0),
@@ -165,18 +196,31 @@ impl World {
         self.violations.borrow_mut().push(what);
     }
 
-    /// The alert that the ledger holds for a record.
-    pub(super) fn publication(&self, record: usize) -> Option<Publication> {
+    /// The alerts on a topic that the ledger holds for records of an id.
+    pub(super) fn publications(&self, record: usize, topic: &str) -> Vec<Publication> {
         let entries = self.entries.borrow();
+        let prefix = entry_prefix(record);
+        let entries = entries.iter().filter(|(key, _)| key.starts_with(&prefix));
         entries
-            .get(&entry_key(record))
-            .and_then(|(entry, _)| entry.publication_on(TOPIC).cloned())
+            .filter_map(|(_, (entry, _))| entry.publication_on(topic).cloned())
+            .collect()
     }
 
     /// Whether the ledger holds this very alert for a record.
-    pub(super) fn has_recorded(&self, record: usize, message_id: &str) -> bool {
-        self.publication(record)
-            .is_some_and(|publication| publication.message_id == message_id)
+    pub(super) fn has_recorded(&self, record: usize, accepted: &Accepted) -> bool {
+        let publications = self.publications(record, &accepted.topic);
+        publications
+            .iter()
+            .any(|publication| publication.message_id == accepted.message_id)
+    }
+
+    /// Whether a topic refuses everything for now.
+    fn is_refused_by(&self, topic: &Topic) -> bool {
+        let is_last = self.topics.last().is_some_and(|last| last.arn == topic.arn);
+        let refusing = self
+            .refusing
+            .filter(|_| is_last && self.only_crash.is_none());
+        refusing.is_some_and(|(from, to)| (from..to).contains(&self.start.elapsed()))
     }
 
     /// An invocation ended with its work undone: what it had not recorded by now, it can't any more.
@@ -186,7 +230,7 @@ impl World {
                 let unrecorded = accepted
                     .records
                     .iter()
-                    .filter(|record| !self.has_recorded(**record, &accepted.message_id));
+                    .filter(|record| !self.has_recorded(**record, accepted));
                 let unrecorded: BTreeSet<usize> = unrecorded.copied().collect();
                 accepted.unrecordable.extend(unrecorded);
             }
@@ -285,46 +329,98 @@ impl World {
             })
     }
 
-    /// A request about one entry. Only a publication that never took effect may excuse a second
-    /// alert: all else the function has to cope with.
+    /// A request about one entry. `recorded` are the publications in it, if it is to record one.
+    ///
+    /// Only a publication that never took effect may excuse a second alert: all else the function has to
+    /// cope with.
     async fn ledger_request<T: 'static>(
         self: &Rc<Self>,
         verb: &'static str,
         key: &str,
+        recorded: &[Publication],
         effect: impl Fn(&Self) -> T + 'static,
     ) -> Result<T, LedgerError> {
         let fault = self.fault();
         self.note(|| format!("{verb} {key}: {fault:?}"));
-        if verb == "record" && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
-            let record = record_of(key);
-            for accepted in self.accepted.borrow_mut().iter_mut() {
-                if accepted.invocation == self.running.get() && accepted.records.contains(&record) {
-                    accepted.unrecordable.insert(record);
-                }
-            }
+        if !recorded.is_empty() && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
+            self.excuse(key, |_| true);
+        }
+        // The function copes with one fault of the ledger on an entry. After more of them, time may run out.
+        if fault != Fault::None {
+            self.count_ledger_fault(key);
         }
         let answer = self.request(fault, effect).await;
+        if fault != Fault::None {
+            self.count_ledger_fault(key);
+        }
+        // Those that topics accepted while another topic's publication was recorded may find that no time
+        // for a request is left.
+        if !recorded.is_empty() && self.time_left() < REQUEST_TIME {
+            self.excuse(key, |accepted| {
+                recorded
+                    .iter()
+                    .all(|one| one.message_id != accepted.message_id)
+            });
+        }
         answer.map_err(|_| LedgerError::new("no answer".to_owned()))
+    }
+
+    /// Counts the beginning or the end of a faulty request on an entry, once a topic has accepted its alert.
+    fn count_ledger_fault(&self, key: &str) {
+        let (running, id) = (self.running.get(), id_of(key));
+        let is_about = |one: &Accepted| one.records.iter().any(|record| record % FORGED == id);
+        let accepted = self.accepted.borrow();
+        let mut own = accepted.iter().filter(|one| one.invocation == running);
+        if !own.any(is_about) {
+            return;
+        }
+        drop(accepted);
+        let mut faults = self.ledger_faults.borrow_mut();
+        let count = faults.entry((running, id)).or_default();
+        *count += 1;
+        if *count > 2 {
+            self.excuse(key, |_| true);
+        }
+    }
+
+    /// What topics have accepted of a record in this invocation cannot be recorded.
+    fn excuse(&self, key: &str, is_meant: impl Fn(&Accepted) -> bool) {
+        let id = id_of(key);
+        for accepted in self.accepted.borrow_mut().iter_mut() {
+            if accepted.invocation == self.running.get() && is_meant(accepted) {
+                let records = accepted.records.iter().copied();
+                let of_entry = records.filter(|record| record % FORGED == id);
+                accepted.unrecordable.extend(of_entry);
+            }
+        }
     }
 }
 
-/// The ledger's key of a record of this world.
-pub(super) fn entry_key(record: usize) -> String {
-    format!("2026/03/02/{}.json", event_id(record))
+/// What the ledger's keys of a record of this world begin with.
+pub(super) fn entry_prefix(record: usize) -> String {
+    format!("2026/03/02/{}", event_id(record))
 }
 
+/// The event id of a record; a forged one has that of the true one.
 pub(super) fn event_id(record: usize) -> String {
-    format!("record-{record:03}")
+    format!("record-{:03}", record % FORGED)
+}
+
+/// The number of the forged record that has the id of a true one.
+pub(super) fn forged(record: usize) -> usize {
+    record + FORGED
 }
 
 /// The records that a text names.
 pub(super) fn records_named(text: &str) -> BTreeSet<usize> {
+    let offset = if text.contains(FORGER) { FORGED } else { 0 };
     text.match_indices("record-")
         .filter_map(|(at, word)| text.get(at + word.len()..at + word.len() + 3)?.parse().ok())
+        .map(|id: usize| id + offset)
         .collect()
 }
 
-fn record_of(key: &str) -> usize {
+fn id_of(key: &str) -> usize {
     records_named(key).into_iter().next().unwrap()
 }
 
@@ -386,12 +482,17 @@ impl LogBody for Body {
 }
 
 impl AlertSink for Instance {
-    async fn publish(&self, message: &Message) -> Result<String, SinkError> {
+    async fn publish(&self, topic: &Topic, message: &Message) -> Result<String, SinkError> {
         let world = &self.0;
-        let fault = world.fault();
+        let fault = if world.is_refused_by(topic) {
+            Fault::Refused
+        } else {
+            world.fault()
+        };
         let invocation = world.running.get();
-        let records = records_named(&message.text);
-        world.note(|| format!("publish {records:?}: {fault:?}"));
+        let records = records_named(&message.body);
+        let audience = topic.audience;
+        world.note(|| format!("publish {records:?} for {audience:?}: {fault:?}"));
         let left = world.time_left();
         // With half a minute or more, room is kept for the slowest answers of SNS and the ledger.
         if left < 2 * REQUEST_TIME && world.has_long_timeout() {
@@ -399,13 +500,14 @@ impl AlertSink for Instance {
                 "an alert on {records:?} is begun with {left:?} to go"
             ));
         }
-        let named = records.clone();
+        let (named, arn) = (records.clone(), topic.arn.clone());
         let accept = move |world: &World| {
             let mut accepted = world.accepted.borrow_mut();
             let message_id = format!("message-{}", accepted.len());
             world.note(|| format!("accepted {named:?} as {message_id}"));
             accepted.push(Accepted {
                 invocation,
+                topic: arn.clone(),
                 message_id: message_id.clone(),
                 records: named.clone(),
                 answered: false,
@@ -433,7 +535,7 @@ impl AlertSink for Instance {
         }
     }
 
-    async fn subscriptions(&self) -> Result<Subscriptions, SinkError> {
+    async fn subscriptions(&self, _: &Topic) -> Result<Subscriptions, SinkError> {
         unreachable!("only a self-test asks")
     }
 }
@@ -442,7 +544,7 @@ impl LedgerStore for Instance {
     async fn read(&self, key: &str) -> Result<Option<VersionedEntry>, LedgerError> {
         let name = key.to_owned();
         let read = move |world: &World| world.entries.borrow().get(&name).cloned();
-        let found = self.0.ledger_request("read", key, read).await?;
+        let found = self.0.ledger_request("read", key, &[], read).await?;
         Ok(found.map(|(mut entry, version)| {
             match (self.0.broken, &mut entry.claim) {
                 (BrokenRule::TakesOverUnexpiredClaims, Some(claim)) => {
@@ -451,9 +553,12 @@ impl LedgerStore for Instance {
                 (BrokenRule::TakesClaimedForAlerted, Some(claim))
                     if claim.expires_at > self.0.now() =>
                 {
-                    entry.published.push(nothing_sent());
+                    entry.published.extend(self.0.nothing_sent());
                 }
                 _ => {}
+            }
+            if self.0.broken == BrokenRule::IgnoresContent {
+                entry.digest = None;
             }
             VersionedEntry {
                 entry,
@@ -465,10 +570,10 @@ impl LedgerStore for Instance {
     async fn create(&self, key: &str, entry: &Entry) -> Result<WriteOutcome, LedgerError> {
         let (name, mut entry) = (key.to_owned(), entry.clone());
         if self.0.broken == BrokenRule::PublishesBeforeSending {
-            entry.published.push(nothing_sent());
+            entry.published.extend(self.0.nothing_sent());
         }
         let write = move |world: &World| world.write(&name, None, &entry);
-        self.0.ledger_request("create", key, write).await
+        self.0.ledger_request("create", key, &[], write).await
     }
 
     async fn replace(
@@ -477,24 +582,53 @@ impl LedgerStore for Instance {
         etag: &str,
         entry: &Entry,
     ) -> Result<WriteOutcome, LedgerError> {
-        let (name, etag, entry) = (key.to_owned(), etag.to_owned(), entry.clone());
-        if self.0.broken == BrokenRule::NeverRecords && entry.claim.is_none() {
-            return Ok(WriteOutcome::Written(etag));
-        }
-        let verb = match &entry.claim {
-            Some(_) => "replace",
-            None => "record",
+        let (name, etag, mut entry) = (key.to_owned(), etag.to_owned(), entry.clone());
+        let (verb, recorded) = if self.0.is_new_publication(key, &entry) {
+            ("record", entry.published.clone())
+        } else {
+            ("replace", Vec::new())
         };
+        match self.0.broken {
+            BrokenRule::NeverRecords if verb == "record" => {
+                return Ok(WriteOutcome::Written(etag));
+            }
+            BrokenRule::ForgetsOtherTopics => {
+                let last = entry.published.pop();
+                entry.published = last.into_iter().collect();
+            }
+            _ => {}
+        }
         let write = move |world: &World| world.write(&name, Some(&etag), &entry);
-        self.0.ledger_request(verb, key, write).await
+        self.0.ledger_request(verb, key, &recorded, write).await
+    }
+
+    async fn list(&self, _: &str) -> Result<Vec<String>, LedgerError> {
+        unreachable!("only the check on direct events lists")
     }
 }
 
-fn nothing_sent() -> Publication {
-    Publication {
-        topic: TOPIC.to_owned(),
-        message_id: "none".to_owned(),
-        accepted_at: crate::support::now(),
-        archive: None,
+impl World {
+    /// Whether an entry that is to be written holds a publication that the stored one does not.
+    fn is_new_publication(&self, key: &str, entry: &Entry) -> bool {
+        let entries = self.entries.borrow();
+        let known = |publication: &Publication| {
+            let stored = entries.get(key).map(|(stored, _)| stored);
+            let stored = stored.and_then(|stored| stored.publication_on(&publication.topic));
+            stored.is_some_and(|stored| stored.message_id == publication.message_id)
+        };
+        !entry.published.iter().all(known)
+    }
+
+    /// A publication on each topic that never took place.
+    fn nothing_sent(&self) -> Vec<Publication> {
+        let topics = self.topics.iter();
+        topics
+            .map(|topic| Publication {
+                topic: topic.arn.clone(),
+                message_id: "none".to_owned(),
+                accepted_at: crate::support::now(),
+                archive: None,
+            })
+            .collect()
     }
 }
