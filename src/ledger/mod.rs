@@ -369,6 +369,10 @@ impl<S: LedgerStore> Ledger<S> {
     ///
     /// The store failed. The claim then expires by itself.
     pub async fn release(&self, claim: &Claim) -> Result<(), LedgerError> {
+        // Recording another topic's publication may have shown that somebody has taken the claim over.
+        if claim.entry.claim.as_ref() != Some(&claim.lease) {
+            return Ok(());
+        }
         let _permit = self.claiming.acquire().await;
         // The nonce makes this a version that never existed before.
         let lease = Lease {

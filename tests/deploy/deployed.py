@@ -28,15 +28,15 @@ def notifying_topic(localstack, bucket):
 class Deployed:
     """A stack of one trigger, its bucket, and a queue that receives its alerts."""
 
-    def __init__(self, localstack, trigger):
-        self.localstack, self.trigger = localstack, trigger
-        self.bucket = f"logs-{trigger}"
+    def __init__(self, localstack, trigger, name=None, **more):
+        self.localstack, self.trigger, name = localstack, trigger, name or trigger
+        self.bucket = f"logs-{name}"
         self.s3 = localstack.client("s3")
         parameters = {
             "Trigger": trigger, "LogBucketName": self.bucket, "SelfTestSchedule": "rate(7 days)",
             "AlertEmail": "alerts@example.com", "AlarmEmail": "alarms@example.com",
             # LocalStack gives a message the visibility timeout that the queue had when the wait for the batch began.
-            "BatchingWindowSeconds": 0,
+            "BatchingWindowSeconds": 0, **more,
         }
         if trigger == "new-organization-trail":
             parameters |= {"OrganizationId": ORGANIZATION, "ManagementAccountId": MANAGEMENT_ACCOUNT}
@@ -45,7 +45,7 @@ class Deployed:
         if trigger.startswith("topic"):
             self.topic = notifying_topic(localstack, self.bucket)
             parameters["NotificationTopicArn"] = self.topic
-        self.stack = Stack(localstack, f"watch-{trigger}", parameters)
+        self.stack = Stack(localstack, f"watch-{name}", parameters)
         if url := self.stack.resources.get("DeliveryQueue"):
             # Makes a failed message visible again after a second, and not after eleven minutes.
             self.stack.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
@@ -63,16 +63,16 @@ class Deployed:
         [alert] = until("an alert", lambda: self.stack.receive(self.alerts))
         return alert
 
-    def delete_alert_topic(self):
-        """Deletes the alert topic. Returns a function that creates it again with the same attributes."""
-        sns, arn = self.stack.client("sns"), self.stack.outputs["AlertTopicArn"]
+    def delete_topic(self, output="AlertTopicArn"):
+        """Deletes a topic. Returns a function that creates it again with the same attributes, and returns the URL of its subscribed queue."""
+        sns, arn = self.stack.client("sns"), self.stack.outputs[output]
         attributes = sns.get_topic_attributes(TopicArn=arn)["Attributes"]
         sns.delete_topic(TopicArn=arn)
 
         def restore():
-            same = {name: attributes[name] for name in ("Policy", "KmsMasterKeyId", "DisplayName")}
+            same = {name: attributes[name] for name in ("Policy", "KmsMasterKeyId", "DisplayName") if name in attributes}
             sns.create_topic(Name=arn.rsplit(":", 1)[1], Attributes=same)
-            self.alerts = self.stack.subscribe_queue(arn)
+            return self.stack.subscribe_queue(arn)
 
         return restore
 

@@ -22,13 +22,13 @@ def test_a_log_file_becomes_an_alert_and_failed_events_can_be_redriven(deployed,
     until("the duplicate", lambda: watch.metrics("Duplicate") == 1)
 
     # Without the alert topic, the event fails, is retried, and moves to the failure queue.
-    restore_topic = watch.delete_alert_topic()
+    restore_topic = watch.delete_topic()
     watch.put("Bcdefghi23456789", closure("event-2"))
     until("the failure queue", lambda: stack.waiting(watch.failed) == 1)
     assert watch.metrics("FailedFindings") >= 3 and stack.receive(watch.alerts) == []
 
     # With the topic restored and the mapping enabled, the event alerts and leaves the queue.
-    restore_topic()
+    watch.alerts = restore_topic()
     stack.client("lambda").update_event_source_mapping(UUID=stack.outputs["RedriveMappingId"], Enabled=True)
     assert "CloseAccount" in watch.next_alert()["Subject"]
     until("the empty queue", lambda: stack.waiting(watch.failed) == 0)

@@ -363,6 +363,18 @@ fn recording_late_keeps_what_other_topics_have_recorded_meanwhile() {
 }
 
 #[test]
+fn releasing_after_a_late_recording_keeps_the_claim_of_others() {
+    let shared = Shared::default();
+    let mut late = shared.acquire(now());
+    let other = shared.acquire(in_a_minute());
+    let ledger = shared.ledger();
+    let publications = [publication(TOPIC, "here")];
+    block_on(ledger.record_publications(&mut late, &publications, false)).unwrap();
+    block_on(ledger.release(&late)).unwrap();
+    assert_eq!(shared.entry().claim.unwrap().expires_at, other.expires_at());
+}
+
+#[test]
 fn what_several_topics_have_accepted_is_one_write() {
     let shared = Shared::default();
     let mut claim = shared.acquire(now());

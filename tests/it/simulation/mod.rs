@@ -19,7 +19,7 @@ use std::{
 
 use billing_watch::rules::{OptionalRules, RulePack};
 
-use schedule::{Outcome, run, run_with_one_crash};
+use schedule::{Outcome, run, run_large, run_with_one_crash};
 use world::BrokenRule;
 
 /// Schedules of an ordinary test run.
@@ -105,6 +105,23 @@ fn nothing_is_lost_and_nothing_alerts_twice() {
             "{rates}"
         );
     }
+}
+
+/// In a log file the record may be first, or as a direct event, or both at the same time.
+#[test]
+fn a_thousand_events_that_come_by_both_paths_alert_once_on_each_of_three_topics() {
+    let pack = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
+    let mut sum = Outcome::default();
+    for seed in 0..variable("LARGE").unwrap_or(1) {
+        let outcome = run_large(seed, &pack, 1_000);
+        assert_eq!(outcome.violations, [""; 0], "seed {seed}");
+        sum.add(&outcome);
+    }
+    #[allow(clippy::print_stdout, reason = "figures for docs/testing.md")]
+    {
+        println!("{sum}");
+    }
+    assert!(sum.records >= 1_000 && sum.came_directly > 100, "{sum}");
 }
 
 #[test]

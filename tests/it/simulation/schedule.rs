@@ -118,6 +118,11 @@ pub(super) fn run_with_one_crash(seed: u64, pack: &RulePack, polls: u64) -> Outc
     })
 }
 
+/// Runs a schedule of so many records, all of which come by both paths, with faults, for all three audiences.
+pub(super) fn run_large(seed: u64, pack: &RulePack, records: usize) -> Outcome {
+    run_world(seed, pack, |random| World::large(random, records))
+}
+
 fn run_world(seed: u64, pack: &RulePack, make: impl FnOnce(fastrand::Rng) -> World) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -201,7 +206,7 @@ impl Schedule {
                     None => break,
                 }
             }
-            let most = rest.len().min(3) as u64;
+            let most = rest.len().min(if world.large.is_some() { 60 } else { 3 }) as u64;
             let (items, others) = rest.split_at(usize::try_from(world.number(1..=most)).unwrap());
             rest = others;
             let as_queue = is_direct(&items[0]) || world.chance(0.5);
@@ -500,7 +505,10 @@ fn alerting_record(number: usize) -> Value {
 
 /// Direct events of some records of the files, and forged ones with their ids.
 fn make_direct_events(world: &World, files: &[Item]) -> Vec<Item> {
-    let share = [0.0, 0.5, 1.0][usize::try_from(world.number(0..=2)).unwrap()];
+    let mut share = [0.0, 0.5, 1.0][usize::try_from(world.number(0..=2)).unwrap()];
+    if world.large.is_some() {
+        share = 1.0;
+    }
     let forger = format!("arn:aws:iam::111122223333:user/{FORGER}");
     let forger = json!({"userIdentity": {"type": "IAMUser", "arn": forger, "userName": FORGER}});
     let alerting: BTreeSet<usize> = files
@@ -540,8 +548,11 @@ fn make_files(world: &World) -> Vec<Item> {
         _ => (6, 0),
     };
     let padding = json!({"requestParameters": {"city": "x".repeat(padding)}});
-    let records = usize::try_from(world.number(1..=most)).unwrap();
-    let count = world.number(1..=4);
+    let mut records = usize::try_from(world.number(1..=most)).unwrap();
+    let mut count = world.number(1..=4);
+    if let Some(large) = world.large {
+        (records, count) = (large, 8);
+    }
     (0..count)
         .map(|number| {
             let mut body = vec![noise(usize::try_from(number).unwrap())];
@@ -561,8 +572,8 @@ fn make_files(world: &World) -> Vec<Item> {
                 alerting.insert(index);
             }
             // Below the level, and of a source that nobody watches.
-            body.push(record("GetAddresses", "record-900"));
-            let mut unwatched = record("CloseAccount", "record-901");
+            body.push(record("GetAddresses", "record-4900"));
+            let mut unwatched = record("CloseAccount", "record-4901");
             unwatched["eventSource"] = json!("account.amazonaws.com");
             body.push(unwatched);
             let key = log_key(&format!("file{number}"));

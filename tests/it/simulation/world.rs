@@ -30,7 +30,7 @@ use crate::support::topic;
 /// Who forges direct events. A group of theirs holds no true record.
 pub(super) const FORGER: &str = "forger";
 /// What is added to the number of a record to name a forged one of the same id.
-const FORGED: usize = 500;
+const FORGED: usize = 5_000;
 
 /// A rule of the ledger that is broken on purpose, to see that it is found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +98,9 @@ pub(super) struct World {
     broken: BrokenRule,
     /// The one thing that goes wrong: the first invocation dies when it has been polled so often.
     pub(super) only_crash: Option<u64>,
+    /// The number of records of a large schedule. Each comes in some log file and as a direct event, for each
+    /// audience.
+    pub(super) large: Option<usize>,
     /// The topics, and when the last of them refuses everything.
     pub(super) topics: Vec<Topic>,
     refusing: Option<(Duration, Duration)>,
@@ -143,6 +146,7 @@ impl World {
             fault_rate,
             broken,
             only_crash: None,
+            large: None,
             objects: RefCell::default(),
             entries: RefCell::default(),
             versions: Cell::new(0),
@@ -153,6 +157,20 @@ impl World {
             running: Cell::new(0),
             violations: RefCell::default(),
             trace: traced.then(RefCell::default),
+        }
+    }
+
+    /// A world of many records and all topics, in which one request in ten goes wrong.
+    pub(super) fn large(rng: fastrand::Rng, records: usize) -> Self {
+        let audiences = [Audience::People, Audience::Chat, Audience::Machines];
+        Self {
+            fault_rate: 0.1,
+            topics: audiences
+                .map(|audience| topic(audience, Level::Medium))
+                .into(),
+            refusing: None,
+            large: Some(records),
+            ..Self::new(rng, BrokenRule::Nothing, false)
         }
     }
 
@@ -403,7 +421,7 @@ pub(super) fn entry_prefix(record: usize) -> String {
 
 /// The event id of a record; a forged one has that of the true one.
 pub(super) fn event_id(record: usize) -> String {
-    format!("record-{:03}", record % FORGED)
+    format!("record-{:04}", record % FORGED)
 }
 
 /// The number of the forged record that has the id of a true one.
@@ -415,7 +433,7 @@ pub(super) fn forged(record: usize) -> usize {
 pub(super) fn records_named(text: &str) -> BTreeSet<usize> {
     let offset = if text.contains(FORGER) { FORGED } else { 0 };
     text.match_indices("record-")
-        .filter_map(|(at, word)| text.get(at + word.len()..at + word.len() + 3)?.parse().ok())
+        .filter_map(|(at, word)| text.get(at + word.len()..at + word.len() + 4)?.parse().ok())
         .map(|id: usize| id + offset)
         .collect()
 }
