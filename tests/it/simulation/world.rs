@@ -108,6 +108,9 @@ pub(super) struct World {
     pub(super) entries: RefCell<BTreeMap<String, (Entry, u64)>>,
     versions: Cell<u64>,
     pub(super) accepted: RefCell<Vec<Accepted>>,
+    /// Entries to which a faulty request is under way, by invocation and record: what another topic accepts
+    /// meanwhile has to wait, perhaps for too long.
+    busy_entries: RefCell<BTreeSet<(usize, usize)>>,
     /// How often faulty requests on an entry began or ended, by invocation and record.
     ledger_faults: RefCell<BTreeMap<(usize, usize), usize>>,
     /// When each invocation will be cut off.
@@ -151,6 +154,7 @@ impl World {
             entries: RefCell::default(),
             versions: Cell::new(0),
             accepted: RefCell::default(),
+            busy_entries: RefCell::default(),
             ledger_faults: RefCell::default(),
             deadlines: RefCell::default(),
             long_timeouts: RefCell::default(),
@@ -361,24 +365,20 @@ impl World {
         let fault = self.fault();
         self.note(|| format!("{verb} {key}: {fault:?}"));
         if !recorded.is_empty() && matches!(fault, Fault::Refused | Fault::Lost | Fault::Late) {
-            self.excuse(key, |_| true);
+            self.excuse(key);
         }
         // The function copes with one fault of the ledger on an entry. After more of them, time may run out.
         if fault != Fault::None {
             self.count_ledger_fault(key);
         }
+        let busy = (self.running.get(), id_of(key));
+        if !recorded.is_empty() && fault != Fault::None {
+            self.busy_entries.borrow_mut().insert(busy);
+        }
         let answer = self.request(fault, effect).await;
+        self.busy_entries.borrow_mut().remove(&busy);
         if fault != Fault::None {
             self.count_ledger_fault(key);
-        }
-        // Those that topics accepted while another topic's publication was recorded may find that no time
-        // for a request is left.
-        if !recorded.is_empty() && self.time_left() < REQUEST_TIME {
-            self.excuse(key, |accepted| {
-                recorded
-                    .iter()
-                    .all(|one| one.message_id != accepted.message_id)
-            });
         }
         answer.map_err(|_| LedgerError::new("no answer".to_owned()))
     }
@@ -397,15 +397,15 @@ impl World {
         let count = faults.entry((running, id)).or_default();
         *count += 1;
         if *count > 2 {
-            self.excuse(key, |_| true);
+            self.excuse(key);
         }
     }
 
     /// What topics have accepted of a record in this invocation cannot be recorded.
-    fn excuse(&self, key: &str, is_meant: impl Fn(&Accepted) -> bool) {
+    fn excuse(&self, key: &str) {
         let id = id_of(key);
         for accepted in self.accepted.borrow_mut().iter_mut() {
-            if accepted.invocation == self.running.get() && is_meant(accepted) {
+            if accepted.invocation == self.running.get() {
                 let records = accepted.records.iter().copied();
                 let of_entry = records.filter(|record| record % FORGED == id);
                 accepted.unrecordable.extend(of_entry);
@@ -542,6 +542,9 @@ impl AlertSink for Instance {
                     if world.time_left() < REQUEST_TIME {
                         accepted.unrecordable.clone_from(&records);
                     }
+                    let busy = world.busy_entries.borrow();
+                    let waits = |record: &&usize| busy.contains(&(invocation, **record % FORGED));
+                    accepted.unrecordable.extend(records.iter().filter(waits));
                 }
                 Ok(message_id)
             }
