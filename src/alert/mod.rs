@@ -12,6 +12,7 @@ mod escaped;
 mod fields;
 mod group_key;
 mod header;
+mod listing;
 mod names;
 mod ocsf;
 mod summary;
@@ -28,6 +29,7 @@ pub use self::{
     content::{Context, FindingContent, RuleContents, Style},
     escaped::Escaped,
     group_key::GroupKey,
+    listing::{Listing, RuleAdvice},
     names::{AccountNames, AccountNamesError},
     summary::Summary,
 };

@@ -47,7 +47,7 @@ use record_source::RecordSource;
 use self_test::self_test;
 use sender::Sender;
 use task_result::TaskResult;
-use triage::{Decision, Triage};
+pub use triage::{Decision, Triage, Triaged};
 
 pub use self::{
     canary::{CanaryCallError, CanarySettings, app_name},

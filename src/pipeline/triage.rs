@@ -15,27 +15,31 @@ const NAME_CHARACTERS: usize = 128;
 
 /// Decides about records.
 #[derive(Debug)]
-pub(super) struct Triage {
-    pub(super) pack: RulePack,
-    pub(super) watched: Sources,
-    pub(super) minimum_level: Level,
+pub struct Triage {
+    /// The rules.
+    pub pack: RulePack,
+    /// The sources whose findings alert.
+    pub watched: Sources,
+    /// The lowest level that alerts.
+    pub minimum_level: Level,
     /// Whether findings of S3 Batch tasks alert.
-    pub(super) batch_alerts: bool,
+    pub batch_alerts: bool,
 }
 
 /// A record's decision, with what the report needs beside it.
 #[derive(Debug)]
-pub(super) struct Triaged {
-    pub(super) decision: Decision,
+pub struct Triaged {
+    /// What happens to the record.
+    pub decision: Decision,
     /// The highest level of the matching rules, before filters.
-    pub(super) level: Level,
+    pub level: Level,
     /// Filters that would have suppressed the finding if they had not expired.
-    pub(super) expired_filters: Vec<String>,
+    pub expired_filters: Vec<String>,
 }
 
 /// What happens to a record that matches a rule.
 #[derive(Debug)]
-pub(super) enum Decision {
+pub enum Decision {
     /// Below the minimum level: counted.
     BelowLevel,
     /// Suppressed by these filters: counted.
@@ -51,12 +55,7 @@ pub(super) enum Decision {
 impl Triage {
     /// Decides about one record; `None` where no rule matches. `now` decides which filters have
     /// expired.
-    pub(super) fn decide(
-        &self,
-        record: Record,
-        batch_task: bool,
-        now: Timestamp,
-    ) -> Option<Triaged> {
+    pub fn decide(&self, record: Record, batch_task: bool, now: Timestamp) -> Option<Triaged> {
         let matched = self.pack.evaluate(&record, now)?;
         let is_suppressed = matched.rules.is_empty()
             // The rules that the filters left are below the minimum level.

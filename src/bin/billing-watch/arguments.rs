@@ -1,0 +1,251 @@
+//! What the command line accepts.
+
+use std::path::PathBuf;
+
+use billing_watch::{
+    cloudtrail::{Sources, is_account_id},
+    rules::{Level, OptionalRules},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::{Span, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
+
+/// Finds sensitive changes to the billing, the ownership and the contacts of AWS accounts in CloudTrail's
+/// log files.
+#[derive(Debug, Parser)]
+#[command(name = "billing-watch", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each run of the program"
+)]
+pub(crate) enum Command {
+    /// Look for findings in log files.
+    Scan(ScanArguments),
+    /// List, show, check and explain rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Show the alert that records would cause.
+    Preview(PreviewArguments),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page.
+    Man,
+}
+
+/// Exit status: 0 done, 1 findings with --fail-on, 2 rules that can't be loaded, 3 wrong arguments or an
+/// output that can't be written, 4 some files could not be read.
+#[derive(Args, Debug)]
+pub(crate) struct ScanArguments {
+    /// Files, folders of any depth, tar archives (.tar, .tar.gz, .tgz), or - for standard input.
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// First moment of the events: a date such as 2026-03-02, or a time in RFC 3339.
+    #[arg(long, value_parser = first_moment)]
+    pub(crate) from: Option<Timestamp>,
+    /// Last moment of the events. A date includes the whole day.
+    #[arg(long, value_parser = last_moment)]
+    pub(crate) to: Option<Timestamp>,
+    /// Only events of the last days, hours or weeks, such as 90d.
+    #[arg(long, conflicts_with = "from", value_parser = age)]
+    pub(crate) since: Option<Span>,
+    /// Only this account. May be given several times.
+    #[arg(long, value_parser = account)]
+    pub(crate) account: Vec<String>,
+    /// Only this Region. May be given several times.
+    #[arg(long)]
+    pub(crate) region: Vec<String>,
+    /// Watched sources, separated by commas. billing-family are all that the rules of the pack name.
+    #[arg(long, default_value = "billing-family")]
+    pub(crate) event_source: String,
+    /// Lowest level of the findings.
+    #[arg(long, default_value = "medium", value_parser = level)]
+    pub(crate) minimum_level: Level,
+    #[command(flatten)]
+    pub(crate) rules: RuleArguments,
+    /// Format of the result.
+    #[arg(long, default_value = "table")]
+    pub(crate) format: Format,
+    /// Write the result to this file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write a report to this HTML file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Overwrite files that exist.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Files that are read at the same time. By default as many as there are processors.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// End with status 1 if there is a finding of this level or a higher one.
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub(crate) fail_on: Option<Level>,
+    /// File with names of accounts, as JSON or YAML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) account_names: Option<PathBuf>,
+    /// Show personal values, such as addresses and names, which are withheld otherwise.
+    #[arg(long)]
+    pub(crate) show_values: bool,
+    /// Say nothing on standard error but what went wrong.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Largest expanded size of one file, in bytes.
+    #[arg(long, default_value_t = 1 << 30)]
+    pub(crate) max_expanded_bytes: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RuleArguments {
+    /// Folder with rules of your own, beside the bundled ones.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Folder with filters of your own.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) filters: Option<PathBuf>,
+    /// Bundled rules that apply only on request, separated by commas: purchases.
+    #[arg(long, value_name = "NAMES", default_value = "")]
+    pub(crate) optional_rules: OptionalRules,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// List the rules with level, id and title.
+    List(RuleArguments),
+    /// Show everything about a rule.
+    Show {
+        /// Id, or the first characters of it.
+        id: String,
+        #[command(flatten)]
+        rules: RuleArguments,
+    },
+    /// Check the rules and filters of a folder, and run the tests beside them (NAME.tests.json). Ends with
+    /// status 1 if something is wrong.
+    Check {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Say for each record of a file which rules match, and which rule of its event does not and why.
+    Explain {
+        /// A log file, or one record or several, as JSON.
+        file: PathBuf,
+        #[command(flatten)]
+        rules: RuleArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PreviewArguments {
+    /// A log file, or one record or several, as JSON.
+    pub(crate) file: PathBuf,
+    /// Format of the alert.
+    #[arg(long, default_value = "text")]
+    pub(crate) format: AlertFormat,
+    /// File with names of accounts, as JSON or YAML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) account_names: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rules: RuleArguments,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// One line for each finding.
+    Table,
+    /// Each finding as a mail shows it.
+    Text,
+    /// One document with summary and findings.
+    Json,
+    /// One JSON object on each line.
+    Jsonl,
+    /// Comma-separated values, for a spreadsheet.
+    Csv,
+    /// One OCSF Detection Finding on each line.
+    Ocsf,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum AlertFormat {
+    /// A mail.
+    Text,
+    /// A message for Amazon Q Developer in chat applications.
+    Chat,
+    /// OCSF Detection Findings.
+    Ocsf,
+}
+
+impl ScanArguments {
+    /// The watched sources; `family` are those of the rules.
+    pub(crate) fn watched(&self, family: impl IntoIterator<Item = String>) -> Sources {
+        let named = self.event_source.split(',').map(str::trim);
+        let (families, mut sources): (Vec<&str>, Vec<&str>) =
+            named.partition(|name| *name == "billing-family");
+        let family: Vec<String> = family.into_iter().collect();
+        if !families.is_empty() {
+            sources.extend(family.iter().map(String::as_str));
+        }
+        Sources::only(sources)
+    }
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    text.parse()
+}
+
+fn account(text: &str) -> Result<String, String> {
+    if is_account_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an account id has 12 digits".to_owned())
+    }
+}
+
+fn first_moment(text: &str) -> Result<Timestamp, String> {
+    moment(text, 0.days())
+}
+
+fn last_moment(text: &str) -> Result<Timestamp, String> {
+    moment(text, 1.day())
+}
+
+/// A time, or the midnight (UTC) that begins a date, `after` it.
+fn moment(text: &str, after: Span) -> Result<Timestamp, String> {
+    let wrong = || {
+        format!(
+            "`{}` is neither a date such as 2026-03-02 nor a time such as 2026-03-02T16:44:04Z",
+            text.escape_default()
+        )
+    };
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let date: Date = text.parse().map_err(|_| wrong())?;
+    let day = date.checked_add(after).map_err(|_| wrong())?;
+    let midnight = day.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+    Ok(midnight.timestamp())
+}
+
+fn age(text: &str) -> Result<Span, String> {
+    let wrong = || "an age is a number with h, d or w, such as 90d".to_owned();
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(wrong)?;
+    let number: i64 = number.parse().map_err(|_| wrong())?;
+    let hours = match unit {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        _ => return Err(wrong()),
+    };
+    let hours = number
+        .checked_mul(hours)
+        .filter(|hours| (1..876_000).contains(hours));
+    Ok(hours.ok_or_else(wrong)?.hours())
+}
