@@ -44,7 +44,8 @@ pub(crate) enum Command {
 /// output that can't be written, 4 some files could not be read.
 #[derive(Args, Debug)]
 pub(crate) struct ScanArguments {
-    /// Files, folders of any depth, tar archives (.tar, .tar.gz, .tgz), or - for standard input.
+    /// Files, folders of any depth, tar archives (.tar, .tar.gz, .tgz), `s3://bucket/prefix`, or - for
+    /// standard input.
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// First moment of the events: a date such as 2026-03-02, or a time in RFC 3339.
@@ -94,6 +95,11 @@ pub(crate) struct ScanArguments {
     /// Show personal values, such as addresses and names, which are withheld otherwise.
     #[arg(long)]
     pub(crate) show_values: bool,
+    /// The SDK reads these variables itself. S3 at an address of one's own knows no bucket host names.
+    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
+    endpoint_url: Option<String>,
+    #[arg(long, env = "AWS_ENDPOINT_URL_S3", hide = true)]
+    endpoint_url_s3: Option<String>,
     /// Say nothing on standard error but what went wrong.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -182,6 +188,15 @@ pub(crate) enum AlertFormat {
 }
 
 impl ScanArguments {
+    /// Whether S3 is at an address of one's own.
+    pub(crate) fn has_own_s3(&self) -> bool {
+        let addresses = [&self.endpoint_url, &self.endpoint_url_s3];
+        addresses
+            .into_iter()
+            .flatten()
+            .any(|address| !address.is_empty())
+    }
+
     /// The watched sources; `family` are those of the rules.
     pub(crate) fn watched(&self, family: impl IntoIterator<Item = String>) -> Sources {
         let named = self.event_source.split(',').map(str::trim);

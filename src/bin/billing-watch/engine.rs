@@ -8,6 +8,7 @@ use billing_watch::{
         compose,
     },
     cloudtrail::{Candidates, LogFileName, Record, Scan, ScanError, ScanLimits, Step},
+    envelope::ObjectRef,
     ledger::RecordId,
     pipeline::{Decision, Triage},
 };
@@ -73,87 +74,31 @@ pub(crate) enum FileEnd {
     Failed(String),
 }
 
+/// One file on its way from chunks to findings. Feed it whenever it wants input.
+pub(crate) struct FileScan<'a> {
+    engine: &'a Engine,
+    scan: Scan,
+    contents: RuleContents,
+    /// The file in S3, for the commands in an alert.
+    object: Option<&'a ObjectRef>,
+    result: FileResult,
+}
+
 impl Engine {
     /// Reads one file. `name` is shown to people.
     pub(crate) fn read(&self, name: &Path, mut reader: impl Read) -> FileResult {
-        let shown = name.to_string_lossy();
-        let mut result = FileResult {
-            log_file: LogFileName::parse(&shown),
-            name: shown.into_owned(),
-            ..FileResult::default()
-        };
-        result.end = match self.records(&mut reader, &mut result) {
-            Ok(()) => FileEnd::Read,
-            Err(Problem::Scan(ScanError::Empty)) if result.log_file.is_none() => {
-                FileEnd::Skipped("empty")
+        let mut file = FileScan::new(self, name.to_string_lossy().into_owned(), None);
+        loop {
+            match file.wants_input() {
+                Ok(true) => {}
+                Ok(false) => return file.finish(Ok(())),
+                Err(error) => return file.finish(Err(error)),
             }
-            Err(Problem::Scan(error))
-                if result.log_file.is_none() && !error_of_log_file(&error) =>
-            {
-                FileEnd::Skipped("no CloudTrail records")
-            }
-            Err(Problem::Scan(error)) => FileEnd::Failed(remedied(&error)),
-            Err(Problem::Read(error)) => FileEnd::Failed(error.to_string()),
-        };
-        result
-    }
-
-    fn records(&self, reader: &mut impl Read, result: &mut FileResult) -> Result<(), Problem> {
-        let mut scan = Scan::new(Arc::clone(&self.candidates), self.limits);
-        let mut contents = RuleContents::default();
-        let end = loop {
-            match scan.next_step() {
-                Ok(Step::Record(record)) => self.record(*record, &mut contents, result),
-                Ok(Step::NeedInput) => {
-                    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-                    let mut limited = reader.by_ref().take(CHUNK_BYTES as u64);
-                    match limited.read_to_end(&mut chunk) {
-                        Ok(0) => scan.end_of_input(),
-                        Ok(length) => {
-                            result.bytes += length as u64;
-                            scan.feed(Bytes::from(chunk));
-                        }
-                        Err(error) => break Err(Problem::Read(error)),
-                    }
-                }
-                Ok(Step::Done) => break Ok(()),
-                Err(error) => break Err(Problem::Scan(error)),
-            }
-        };
-        result.expanded_bytes = scan.expanded_bytes();
-        end
-    }
-
-    fn record(&self, record: Record, contents: &mut RuleContents, result: &mut FileResult) {
-        let account = result.log_file.as_ref().map(|name| name.account.as_str());
-        let is_wanted = self.selection.wants_record(&record, account);
-        let Some(triaged) = self.triage.decide(record, false, self.now) else {
-            return;
-        };
-        match triaged.decision {
-            Decision::BelowLevel => result.below_level += u64::from(is_wanted),
-            Decision::Suppressed(_) => result.suppressed += u64::from(is_wanted),
-            Decision::Unwatched(_) => result.unwatched += u64::from(is_wanted),
-            _ if !is_wanted => result.unselected += 1,
-            Decision::Alert(finding) | Decision::ResultOnly(finding) => {
-                let context = Context {
-                    // A local file: the alert shows how to look the event up in CloudTrail.
-                    object: None,
-                    file_account: account,
-                    style: &self.style,
-                    now: self.now,
-                };
-                let words = FindingContent::of(&finding, &context, contents, false);
-                let log_file = Escaped::untrusted(&result.name, NAME_CHARACTERS);
-                result.found.push(Found {
-                    record: RecordId::of(&finding.record).key().to_owned(),
-                    listing: Listing {
-                        log_file: Some(log_file),
-                        ..words.listing()
-                    },
-                    advice: Arc::new(words.advice()),
-                    rendered: self.rendered(&words, &context),
-                });
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let mut limited = reader.by_ref().take(CHUNK_BYTES as u64);
+            match limited.read_to_end(&mut chunk) {
+                Ok(_) => file.feed(Bytes::from(chunk)),
+                Err(error) => return file.finish(Err(Problem::Read(error.to_string()))),
             }
         }
     }
@@ -169,9 +114,99 @@ impl Engine {
     }
 }
 
-enum Problem {
+impl<'a> FileScan<'a> {
+    pub(crate) fn new(engine: &'a Engine, name: String, object: Option<&'a ObjectRef>) -> Self {
+        Self {
+            engine,
+            scan: Scan::new(Arc::clone(&engine.candidates), engine.limits),
+            contents: RuleContents::default(),
+            object,
+            result: FileResult {
+                log_file: LogFileName::parse(&name),
+                name,
+                ..FileResult::default()
+            },
+        }
+    }
+
+    /// Reads what was fed. Returns whether it wants more.
+    pub(crate) fn wants_input(&mut self) -> Result<bool, Problem> {
+        loop {
+            match self.scan.next_step() {
+                Ok(Step::Record(record)) => self.record(*record),
+                Ok(Step::NeedInput) => return Ok(true),
+                Ok(Step::Done) => return Ok(false),
+                Err(error) => return Err(Problem::Scan(error)),
+            }
+        }
+    }
+
+    /// Gives the next chunk. An empty one is the end.
+    pub(crate) fn feed(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            self.scan.end_of_input();
+        } else {
+            self.result.bytes += chunk.len() as u64;
+            self.scan.feed(chunk);
+        }
+    }
+
+    /// What became of the file.
+    pub(crate) fn finish(mut self, end: Result<(), Problem>) -> FileResult {
+        self.result.expanded_bytes = self.scan.expanded_bytes();
+        let is_named = self.result.log_file.is_some();
+        self.result.end = match end {
+            Ok(()) => FileEnd::Read,
+            Err(Problem::Scan(ScanError::Empty)) if !is_named => FileEnd::Skipped("empty"),
+            Err(Problem::Scan(error)) if !is_named && !error_of_log_file(&error) => {
+                FileEnd::Skipped("no CloudTrail records")
+            }
+            Err(Problem::Scan(error)) => FileEnd::Failed(remedied(&error)),
+            Err(Problem::Read(error)) => FileEnd::Failed(error),
+        };
+        self.result
+    }
+
+    fn record(&mut self, record: Record) {
+        let (engine, result) = (self.engine, &mut self.result);
+        let account = result.log_file.as_ref().map(|name| name.account.as_str());
+        let is_wanted = engine.selection.wants_record(&record, account);
+        let Some(triaged) = engine.triage.decide(record, false, engine.now) else {
+            return;
+        };
+        match triaged.decision {
+            Decision::BelowLevel => result.below_level += u64::from(is_wanted),
+            Decision::Suppressed(_) => result.suppressed += u64::from(is_wanted),
+            Decision::Unwatched(_) => result.unwatched += u64::from(is_wanted),
+            _ if !is_wanted => result.unselected += 1,
+            Decision::Alert(finding) | Decision::ResultOnly(finding) => {
+                let context = Context {
+                    object: self.object,
+                    file_account: account,
+                    style: &engine.style,
+                    now: engine.now,
+                };
+                let words = FindingContent::of(&finding, &context, &mut self.contents, false);
+                let mut listing = words.listing();
+                if self.object.is_none() {
+                    listing.log_file = Some(Escaped::untrusted(&result.name, NAME_CHARACTERS));
+                }
+                result.found.push(Found {
+                    record: RecordId::of(&finding.record).key().to_owned(),
+                    listing,
+                    advice: Arc::new(words.advice()),
+                    rendered: engine.rendered(&words, &context),
+                });
+            }
+        }
+    }
+}
+
+/// Why a file was not read to its end.
+pub(crate) enum Problem {
     Scan(ScanError),
-    Read(std::io::Error),
+    /// Storage failed, in its own words.
+    Read(String),
 }
 
 /// Whether an error says that a file of any name is a log file all the same.

@@ -20,6 +20,7 @@ mod preview;
 mod progress;
 mod report;
 mod rule_commands;
+mod s3;
 mod scan;
 mod selection;
 mod sheet;

@@ -151,6 +151,11 @@ fn shown(text: Option<&Escaped>) -> String {
     text.map_or_else(|| "unknown".to_owned(), Escaped::to_string)
 }
 
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// What a careful person asks, as a text.
 pub(crate) fn summary_text(summary: &Summary) -> String {
     let mut text = String::new();
@@ -207,9 +212,9 @@ pub(crate) fn summary_text(summary: &Summary) -> String {
         line(
             "Seen:",
             format!(
-                "{} accounts, {} Regions, by the names of the files",
-                summary.accounts.len(),
-                summary.regions.len()
+                "{} and {}, by the names of the files",
+                counted(summary.accounts.len(), "account"),
+                counted(summary.regions.len(), "Region")
             ),
         );
     }
@@ -217,8 +222,11 @@ pub(crate) fn summary_text(summary: &Summary) -> String {
         line(
             "No files:",
             format!(
-                "account {}, {} to {} ({} days)",
-                gap.account, gap.from, gap.to, gap.days
+                "account {}, {} to {} ({})",
+                gap.account,
+                gap.from,
+                gap.to,
+                counted(gap.days, "day")
             ),
         );
     }

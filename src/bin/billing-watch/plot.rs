@@ -16,6 +16,8 @@ const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 40.0;
 const BOTTOM: f64 = 24.0;
 const TOP: f64 = 12.0;
+/// A day alone does not fill the plot.
+const MOST_BAR_WIDTH: f64 = 24.0;
 /// With more days than this a bar is a month.
 const MOST_DAYS: i64 = 120;
 
@@ -60,7 +62,7 @@ pub(crate) fn timeline(found: &[Found]) -> Option<String> {
                     .set("class", format!("bar {level}"))
                     .set("x", x)
                     .set("y", y)
-                    .set("width", (step * 0.9).max(1.0))
+                    .set("width", (step * 0.9).clamp(1.0, MOST_BAR_WIDTH))
                     .set("height", height),
             );
         }

@@ -24,6 +24,7 @@ use crate::{
     output,
     progress::Progress,
     report, rule_commands,
+    s3::{self, Place},
     selection::Selection,
 };
 
@@ -41,10 +42,23 @@ pub(crate) fn scan(options: &ScanArguments) -> Result<Status, Stop> {
         || thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
-    let total = Progress::is_shown(options.quiet).then(|| count_files(&options.paths));
+    let (mut places, mut paths) = (Vec::new(), Vec::new());
+    for path in &options.paths {
+        match Place::parse(path) {
+            Some(place) => places.push(place?),
+            None => paths.push(path.clone()),
+        }
+    }
+    // S3 would have to be listed twice to know the total.
+    let is_counted = Progress::is_shown(options.quiet) && places.is_empty();
+    let total = is_counted.then(|| count_files(&paths));
     let mut progress = Progress::new(options.quiet, total);
     let mut collection = Collection::default();
-    read_all(&engine, &options.paths, jobs, |file| {
+    let s3 = S3Work {
+        places: &places,
+        path_style: options.has_own_s3(),
+    };
+    read_all(&engine, &paths, &s3, jobs, |file| {
         progress.add(&file.name, file.bytes);
         if let Some(message) = collection.add(file) {
             progress.say(&format!("billing-watch: {message}"));
@@ -154,10 +168,17 @@ fn count_files(paths: &[PathBuf]) -> u64 {
     Inputs::new(paths).count() as u64
 }
 
+/// What is in S3.
+struct S3Work<'a> {
+    places: &'a [Place],
+    path_style: bool,
+}
+
 /// Reads all inputs with so many threads. `take` gets each result, in any order.
 fn read_all(
     engine: &Arc<Engine>,
     paths: &[PathBuf],
+    s3: &S3Work<'_>,
     jobs: usize,
     mut take: impl FnMut(FileResult),
 ) {
@@ -185,6 +206,10 @@ fn read_all(
                 }
             });
         }
+        if !s3.places.is_empty() {
+            let tell = tell.clone();
+            scope.spawn(move || s3::read_all(engine, s3.places, jobs, s3.path_style, &tell));
+        }
         drop(tell);
         for result in results {
             take(result);
@@ -200,7 +225,7 @@ fn read(engine: &Engine, input: Input, give: &dyn Fn(FileResult)) {
         }
         Input::Archive(path) => {
             let each = |name: PathBuf, reader: &mut dyn Read| {
-                give(match skip(engine, &name, false) {
+                give(match skip(engine, &name.to_string_lossy(), None, false) {
                     Some(skipped) => skipped,
                     None => engine.read(&name, reader),
                 });
@@ -209,28 +234,32 @@ fn read(engine: &Engine, input: Input, give: &dyn Fn(FileResult)) {
                 give(failed(&path, &error.to_string()));
             }
         }
-        Input::File { path, named } => give(match skip(engine, &path, named) {
-            Some(skipped) => skipped,
-            None => match File::open(&path) {
+        Input::File { path, named } => {
+            let skipped = skip(engine, &path.to_string_lossy(), None, named);
+            give(skipped.unwrap_or_else(|| match File::open(&path) {
                 Ok(file) => engine.read(&path, file),
                 Err(error) => failed(&path, &error.to_string()),
-            },
-        }),
+            }));
+        }
         Input::Broken(path, problem) => give(failed(&path, &problem)),
     }
 }
 
-/// What becomes of a file that is not read, because of its name alone.
-fn skip(engine: &Engine, path: &Path, named: bool) -> Option<FileResult> {
-    let name = path.to_string_lossy();
-    let log_file = LogFileName::parse(&name);
-    let reason = match (&log_file, classify_key(&name.replace('\\', "/"), None)) {
+/// What becomes of a file that is not read, because of its name and perhaps its size in bytes.
+pub(crate) fn skip(
+    engine: &Engine,
+    name: &str,
+    size: Option<u64>,
+    named: bool,
+) -> Option<FileResult> {
+    let log_file = LogFileName::parse(name);
+    let reason = match (&log_file, classify_key(&name.replace('\\', "/"), size)) {
         (Some(log_file), _) if !engine.selection.wants_file(log_file) => "outside of the selection",
         (None, KeyKind::Other(_)) if !named => "not a log file by its name",
         _ => return None,
     };
     Some(FileResult {
-        name: name.into_owned(),
+        name: name.to_owned(),
         log_file,
         end: FileEnd::Skipped(reason),
         ..FileResult::default()

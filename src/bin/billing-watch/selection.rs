@@ -28,7 +28,8 @@ impl Selection {
     pub(crate) fn wants_file(&self, name: &LogFileName) -> bool {
         let day = |time: Timestamp| time.to_zoned(TimeZone::UTC).date();
         let first = self.from.map(|from| shifted(day(from), -DAYS_BEFORE));
-        let last = self.to.map(|to| shifted(day(to), DAYS_AFTER));
+        let last_moment = |to: Timestamp| to.saturating_sub(1.nanosecond()).unwrap_or(to);
+        let last = self.to.map(|to| shifted(day(last_moment(to)), DAYS_AFTER));
         let delivered = name.delivered_on;
         first.is_none_or(|first| delivered >= first)
             && last.is_none_or(|last| delivered <= last)

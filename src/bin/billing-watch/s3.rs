@@ -1,0 +1,214 @@
+//! Log files in S3: one listing, and many objects that are read at the same time.
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc::SyncSender},
+    thread,
+};
+
+use billing_watch::{
+    aws::{ListedObject, S3History},
+    envelope::ObjectRef,
+    pipeline::{LogBody as _, LogStore as _, StoreError},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{Mutex, Semaphore, mpsc},
+};
+
+use crate::{
+    Stop,
+    engine::{Engine, FileEnd, FileResult, FileScan, Problem},
+    scan::skip,
+};
+
+/// Objects that are read at the same time, on all threads together.
+const CONCURRENT_OBJECTS: usize = 64;
+/// Listed objects that wait.
+const WAITING: usize = 1_000;
+/// A larger object needs a permit, so that few of them are in memory.
+const LARGE_BYTES: u64 = 1 << 20;
+/// Permits of each thread.
+const LARGE_OBJECTS: usize = 1;
+
+/// A bucket and the beginning of its keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    bucket: String,
+    prefix: String,
+}
+
+impl Place {
+    /// Reads `s3://bucket/prefix`; `None` if the path is no such place.
+    pub(crate) fn parse(path: &Path) -> Option<Result<Self, Stop>> {
+        let text = path.to_str()?;
+        let rest = text.strip_prefix("s3://")?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        Some(if bucket.is_empty() {
+            Err(Stop::usage(format!(
+                "{text} names no bucket; write s3://bucket/prefix"
+            )))
+        } else {
+            Ok(Self {
+                bucket: bucket.to_owned(),
+                prefix: prefix.to_owned(),
+            })
+        })
+    }
+}
+
+/// Lists and reads all objects of some places, with so many threads. `tell` gets each result.
+pub(crate) fn read_all(
+    engine: &Arc<Engine>,
+    places: &[Place],
+    jobs: usize,
+    path_style: bool,
+    tell: &SyncSender<FileResult>,
+) {
+    let store = match runtime() {
+        Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
+        Err(error) => return give(tell, failed("s3", error.to_string())),
+    };
+    let (list, listed) = mpsc::channel::<ObjectRef>(WAITING);
+    let listed = Mutex::new(listed);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Moved here, so that it is dropped when the listing ends.
+            let list = list;
+            with_runtime(tell, async {
+                for place in places {
+                    list_place(engine, &store, place, &list, tell).await;
+                }
+            });
+        });
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                with_runtime(tell, read_listed(engine, &store, &listed, jobs, tell));
+            });
+        }
+    });
+}
+
+async fn list_place(
+    engine: &Engine,
+    store: &S3History,
+    place: &Place,
+    queue: &mpsc::Sender<ObjectRef>,
+    tell: &SyncSender<FileResult>,
+) {
+    let mut after = None;
+    loop {
+        let page = store
+            .page(&place.bucket, &place.prefix, after.as_deref())
+            .await;
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                let place = format!("s3://{}/{}", place.bucket, place.prefix);
+                return give(tell, failed(&place, in_words(&error)));
+            }
+        };
+        let Some(last) = page.last() else { return };
+        after = Some(last.key.clone());
+        for ListedObject { key, size } in page {
+            let name = format!("s3://{}/{key}", place.bucket);
+            if let Some(skipped) = skip(engine, &name, size, false) {
+                give(tell, skipped);
+                continue;
+            }
+            let object = ObjectRef {
+                bucket: place.bucket.clone(),
+                key,
+                version_id: None,
+            };
+            if queue.send(object).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn read_listed(
+    engine: &Engine,
+    store: &S3History,
+    listed: &Mutex<mpsc::Receiver<ObjectRef>>,
+    jobs: usize,
+    tell: &SyncSender<FileResult>,
+) {
+    let large = &Semaphore::new(LARGE_OBJECTS);
+    let objects = stream::unfold((), |()| async {
+        Some((listed.lock().await.recv().await?, ()))
+    });
+    let concurrency = CONCURRENT_OBJECTS.div_ceil(jobs);
+    objects
+        .for_each_concurrent(concurrency, |object| async move {
+            give(tell, read(engine, store, &object, large).await);
+        })
+        .await;
+}
+
+async fn read(
+    engine: &Engine,
+    store: &S3History,
+    object: &ObjectRef,
+    large: &Semaphore,
+) -> FileResult {
+    let name = format!("s3://{}/{}", object.bucket, object.key);
+    let mut file = FileScan::new(engine, name, Some(object));
+    let end = async {
+        let mut body = store
+            .open(object)
+            .await
+            .map_err(|error| Problem::Read(in_words(&error)))?;
+        let (mut read, mut permit) = (0, None);
+        while file.wants_input()? {
+            let chunk = body
+                .chunk()
+                .await
+                .map_err(|error| Problem::Read(in_words(&error)))?;
+            let chunk = chunk.unwrap_or_else(Bytes::new);
+            read += chunk.len() as u64;
+            if read > LARGE_BYTES && permit.is_none() {
+                permit = large.acquire().await.ok();
+            }
+            file.feed(chunk);
+        }
+        Ok(())
+    }
+    .await;
+    file.finish(end)
+}
+
+fn failed(name: &str, problem: String) -> FileResult {
+    FileResult {
+        name: name.to_owned(),
+        end: FileEnd::Failed(problem),
+        ..FileResult::default()
+    }
+}
+
+/// The receiver ends only with the program.
+fn give(tell: &SyncSender<FileResult>, result: FileResult) {
+    let _ = tell.send(result);
+}
+
+fn in_words(error: &StoreError) -> String {
+    let remedy = match error.remedy {
+        "" => String::new(),
+        remedy => format!("; {remedy}"),
+    };
+    format!("{}: {}{remedy}", error.kind, error.source)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn with_runtime(tell: &SyncSender<FileResult>, work: impl Future<Output = ()>) {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => give(tell, failed("s3", error.to_string())),
+    }
+}
