@@ -1,18 +1,17 @@
 //! A finding as one row of a table or a report.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Escaped, content::FindingContent, words::Markup};
 use crate::rules::Level;
 
 /// A finding as one row. Every text is escaped, and personal values are withheld.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Listing {
     /// When it happened.
     pub event_time: Option<Timestamp>,
     /// The level that an alert shows: a failed attempt has one level less than its rule.
-    #[serde(serialize_with = "level")]
     pub level: Level,
     /// `eventName` of the record.
     pub event_name: Option<Escaped>,
@@ -31,7 +30,7 @@ pub struct Listing {
     /// ARN of the actor, or what else names it.
     pub actor: Option<Escaped>,
     /// `succeeded` or `failed`.
-    pub outcome: &'static str,
+    pub outcome: String,
     /// `errorCode` of the record.
     pub error_code: Option<Escaped>,
     /// `sourceIPAddress` of the record.
@@ -47,18 +46,15 @@ pub struct Listing {
     /// Where the record was found.
     pub log_file: Option<Escaped>,
     /// The first sentence of an alert.
-    #[serde(skip)]
     pub headline: String,
     /// What changed: paths in the record, and values as far as they are shown.
-    #[serde(skip)]
     pub fields: Vec<(Escaped, Escaped)>,
     /// A command that prints the record.
-    #[serde(skip)]
     pub command: Option<Escaped>,
 }
 
 /// What a rule says to the reader of a report.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RuleAdvice {
     /// Its id.
     pub id: Escaped,
@@ -98,7 +94,7 @@ impl FindingContent {
             who: actor.who.clone(),
             actor_type: actor.actor_type.clone(),
             actor: named.into_iter().flatten().next().cloned(),
-            outcome: self.outcome.word(),
+            outcome: self.outcome.word().to_owned(),
             error_code: self.outcome.code.clone(),
             address: self.address.clone(),
             user_agent: self.user_agent.clone(),
@@ -128,12 +124,4 @@ impl FindingContent {
             false_positives: rule.false_positives.clone(),
         }
     }
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn level<S: serde::Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(level.as_str())
 }

@@ -5,12 +5,19 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
+import boto3
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/debug/billing-watch"
 ACCOUNT = "111122223333"
+BUCKET = "example-trail-logs"
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import local_aws
 
 
 class Folder:
@@ -57,3 +64,31 @@ def found(*arguments, **options):
 @pytest.fixture
 def folder(tmp_path):
     return Folder(tmp_path / "logs")
+
+
+@pytest.fixture(scope="session")
+def moto():
+    with local_aws.moto() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(moto):
+    client = boto3.client("s3", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for entry in page.get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=entry["Key"])
+    client.delete_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture
+def environment(moto):
+    return {"AWS_ENDPOINT_URL": moto, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+def upload(s3, folder):
+    for path in sorted(folder.path.rglob("*")):
+        if path.is_file():
+            s3.put_object(Bucket=BUCKET, Key=str(path.relative_to(folder.path)), Body=path.read_bytes())

@@ -1,46 +1,8 @@
 """`billing-watch scan s3://…` on moto: the same findings as in a folder, and problems by name."""
 
 import json
-import sys
 
-import boto3
-import pytest
-
-from conftest import ROOT, found, record, run
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import local_aws
-
-BUCKET = "example-trail-logs"
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with local_aws.moto() as address:
-        yield address
-
-
-@pytest.fixture
-def s3(moto):
-    client = boto3.client("s3", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-        for entry in page.get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=entry["Key"])
-    client.delete_bucket(Bucket=BUCKET)
-
-
-@pytest.fixture
-def environment(moto):
-    return {"AWS_ENDPOINT_URL": moto, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-
-
-def upload(s3, folder):
-    for path in sorted(folder.path.rglob("*")):
-        if path.is_file():
-            s3.put_object(Bucket=BUCKET, Key=str(path.relative_to(folder.path)), Body=path.read_bytes())
+from conftest import BUCKET, found, record, run, upload
 
 
 def without_place(findings):

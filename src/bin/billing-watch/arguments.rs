@@ -6,7 +6,7 @@ use billing_watch::{
     cloudtrail::{Sources, is_account_id},
     rules::{Level, OptionalRules},
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::{Span, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 
 /// Finds sensitive changes to the billing, the ownership and the contacts of AWS accounts in CloudTrail's
@@ -14,6 +14,9 @@ use jiff::{Span, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 #[derive(Debug, Parser)]
 #[command(name = "billing-watch", version, max_term_width = 100)]
 pub(crate) struct Arguments {
+    /// Colour levels in tables. By default on a terminal, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -86,6 +89,10 @@ pub(crate) struct ScanArguments {
     /// Files that are read at the same time. By default as many as there are processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
+    /// Note in this file how far the scan has come, and go on from there if the file exists. It is removed
+    /// when the scan is complete.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
     /// End with status 1 if there is a finding of this level or a higher one.
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub(crate) fail_on: Option<Level>,

@@ -3,12 +3,11 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, hash_map},
-    sync::Arc,
 };
 
 use billing_watch::{alert::RuleAdvice, rules::Level};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     coverage::{Coverage, Gap},
@@ -19,23 +18,23 @@ use crate::{
 const LISTED_FAILURES: usize = 20;
 
 /// What was found so far. Memory grows with findings, accounts and days, not with files.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Collection {
     /// By what tells their records apart.
     found: HashMap<String, Found>,
     /// The advice of each rule, once.
-    advice: BTreeMap<String, Arc<RuleAdvice>>,
+    advice: BTreeMap<String, RuleAdvice>,
     pub(crate) coverage: Coverage,
     pub(crate) summary: Summary,
 }
 
 /// What a careful person asks about a scan.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Summary {
     /// Files that were read to their end.
     pub(crate) files_read: u64,
     /// Files that were not read, by reason.
-    pub(crate) files_skipped: BTreeMap<&'static str, u64>,
+    pub(crate) files_skipped: BTreeMap<String, u64>,
     /// Files that could not be read to their end.
     pub(crate) files_failed: u64,
     /// Names of the first of these, each with its problem.
@@ -44,7 +43,7 @@ pub(crate) struct Summary {
     pub(crate) expanded_bytes: u64,
     pub(crate) findings: u64,
     /// Findings by level.
-    pub(crate) findings_by_level: BTreeMap<&'static str, u64>,
+    pub(crate) findings_by_level: BTreeMap<String, u64>,
     /// Records that were in more than one file, or twice in one.
     pub(crate) duplicates: u64,
     /// Findings below the minimum level.
@@ -68,7 +67,7 @@ pub(crate) struct Summary {
 pub(crate) struct Collected {
     /// Sorted by time.
     pub(crate) found: Vec<Found>,
-    pub(crate) advice: Vec<Arc<RuleAdvice>>,
+    pub(crate) advice: Vec<RuleAdvice>,
     pub(crate) summary: Summary,
 }
 
@@ -85,7 +84,9 @@ impl Collection {
         let mut message = None;
         match file.end {
             FileEnd::Read => summary.files_read += 1,
-            FileEnd::Skipped(reason) => *summary.files_skipped.entry(reason).or_default() += 1,
+            FileEnd::Skipped(reason) => {
+                *summary.files_skipped.entry(reason.to_owned()).or_default() += 1;
+            }
             FileEnd::Failed(problem) => {
                 summary.files_failed += 1;
                 let text = format!("{}: {problem}", file.name.escape_debug());
@@ -110,7 +111,7 @@ impl Collection {
         match self.found.entry(found.record.clone()) {
             hash_map::Entry::Vacant(place) => {
                 let advice = self.advice.entry(found.advice.id.to_string());
-                advice.or_insert_with(|| Arc::clone(&found.advice));
+                advice.or_insert_with(|| found.advice.clone());
                 place.insert(found);
             }
             hash_map::Entry::Occupied(mut place) => {
@@ -138,7 +139,7 @@ impl Collection {
             if count > 0 {
                 summary
                     .findings_by_level
-                    .insert(level.as_str(), count as u64);
+                    .insert(level.to_string(), count as u64);
             }
         }
         let times = || found.iter().filter_map(|one| one.listing.event_time);

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use billing_watch::cloudtrail::LogFileName;
 use jiff::{ToSpan as _, civil::Date};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The days of each account that have a file, told by the names.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Coverage {
     days: BTreeMap<String, BTreeSet<Date>>,
     regions: BTreeSet<String>,
 }
 
 /// Days without any file of an account, between its files.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Gap {
     pub(crate) account: String,
     /// The first day.

@@ -14,8 +14,9 @@ use billing_watch::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::{arguments::Format, selection::Selection};
+use crate::{arguments::Format, resume::Ticket, selection::Selection};
 
 /// Bytes that are read from a file at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -35,12 +36,12 @@ pub(crate) struct Engine {
 }
 
 /// A finding, ready to be shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Found {
     /// What tells its record from others: the same in each copy.
     pub(crate) record: String,
     pub(crate) listing: Listing,
-    pub(crate) advice: Arc<RuleAdvice>,
+    pub(crate) advice: RuleAdvice,
     /// The finding in the format of the output, where that is an alert's.
     pub(crate) rendered: Option<String>,
 }
@@ -61,6 +62,8 @@ pub(crate) struct FileResult {
     /// Findings outside of the selection.
     pub(crate) unselected: u64,
     pub(crate) end: FileEnd,
+    /// The input that ends with this file, for a scan that may be resumed.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// How reading a file ended.
@@ -194,7 +197,7 @@ impl<'a> FileScan<'a> {
                 result.found.push(Found {
                     record: RecordId::of(&finding.record).key().to_owned(),
                     listing,
-                    advice: Arc::new(words.advice()),
+                    advice: words.advice(),
                     rendered: engine.rendered(&words, &context),
                 });
             }

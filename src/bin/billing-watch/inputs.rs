@@ -19,6 +19,22 @@ pub(crate) enum Input {
     Broken(PathBuf, String),
 }
 
+impl Input {
+    /// A text that orders the inputs of one folder as they come, and that no two of them share: each byte
+    /// of the path as one character, for names need not be UTF-8.
+    pub(crate) fn place_in_order(&self) -> String {
+        match self {
+            Self::Stdin => "-".to_owned(),
+            Self::File { path, .. } | Self::Archive(path) | Self::Broken(path, _) => path
+                .as_os_str()
+                .as_encoded_bytes()
+                .iter()
+                .map(|byte| char::from(*byte))
+                .collect(),
+        }
+    }
+}
+
 /// Walks files and folders. Memory grows with the entries of one folder at each depth, not with all.
 #[derive(Debug)]
 pub(crate) struct Inputs {

@@ -19,6 +19,7 @@ mod plot;
 mod preview;
 mod progress;
 mod report;
+mod resume;
 mod rule_commands;
 mod s3;
 mod scan;
@@ -104,7 +105,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<Status, Stop> {
     match arguments.command {
-        Command::Scan(options) => scan::scan(&options),
+        Command::Scan(options) => scan::scan(&options, arguments.color),
         Command::Rules(command) => rule_commands::run(&command),
         Command::Preview(options) => preview::preview(&options),
         Command::Completions { shell } => {

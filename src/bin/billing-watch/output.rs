@@ -7,14 +7,18 @@ use std::{
     path::Path,
 };
 
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
 use billing_watch::{alert::Escaped, rules::Level};
+use clap::ColorChoice;
 use comfy_table::{ContentArrangement, Table, presets};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Stop,
     arguments::Format,
     collection::{Collected, Summary},
+    engine::Found,
 };
 
 /// Most gaps that the summary on standard error lists.
@@ -65,8 +69,30 @@ fn ignore_unsupported(error: io::Error) -> io::Result<()> {
     }
 }
 
+/// Whether text is coloured: as the user says, else where a terminal shows it and wants it.
+pub(crate) fn is_coloured(choice: ColorChoice, to_standard_output: bool) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            to_standard_output
+                && AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+        }
+    }
+}
+
+/// How a line of a level is shown.
+fn style(level: Level) -> Style {
+    match level {
+        Level::Critical => AnsiColor::Red.on_default().bold(),
+        Level::High => AnsiColor::Red.on_default(),
+        Level::Medium => AnsiColor::Yellow.on_default(),
+        Level::Low | Level::Informational => Style::new(),
+    }
+}
+
 /// One line for each finding.
-pub(crate) fn table(collected: &Collected) -> String {
+pub(crate) fn table(collected: &Collected, coloured: bool) -> String {
     if collected.found.is_empty() {
         return "No findings.\n".to_owned();
     }
@@ -98,18 +124,23 @@ pub(crate) fn table(collected: &Collected) -> String {
             time,
             one.level.to_string(),
             shown(one.event_name.as_ref()),
-            one.outcome.to_owned(),
+            one.outcome.clone(),
             account,
             one.who.to_string(),
             shown(one.address.as_ref()),
         ]);
     }
     let lines = table.to_string();
-    lines.lines().fold(String::new(), |mut text, line| {
+    let header = [Style::new().bold()];
+    let levels = collected.found.iter().map(|one| style(one.listing.level));
+    let styles = header.into_iter().chain(levels);
+    let mut text = String::new();
+    for (line, style) in lines.lines().zip(styles) {
+        let style = if coloured { style } else { Style::new() };
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{}", line.trim());
-        text
-    })
+        let _ = writeln!(text, "{style}{}{style:#}", line.trim());
+    }
+    text
 }
 
 /// Each finding as an alert shows it.
@@ -128,7 +159,7 @@ pub(crate) fn rendered(collected: &Collected, format: Format) -> String {
 
 /// One document.
 pub(crate) fn json(collected: &Collected) -> String {
-    let listings: Vec<_> = collected.found.iter().map(|found| &found.listing).collect();
+    let listings: Vec<Value> = collected.found.iter().map(object).collect();
     let document = json!({"summary": collected.summary, "findings": listings});
     format!("{document:#}\n")
 }
@@ -139,8 +170,20 @@ pub(crate) fn json_lines(collected: &Collected) -> String {
         collected
             .found
             .iter()
-            .map(|found| json!(found.listing).to_string()),
+            .map(|found| object(found).to_string()),
     )
+}
+
+/// A finding as docs/finding.schema.json describes it.
+fn object(found: &Found) -> Value {
+    let mut object = json!(found.listing);
+    if let Value::Object(members) = &mut object {
+        // What the report shows beside it.
+        for name in ["headline", "fields", "command"] {
+            members.remove(name);
+        }
+    }
+    object
 }
 
 fn lines(texts: impl Iterator<Item = String>) -> String {

@@ -232,6 +232,8 @@ fn explained(pack: &RulePack, record: &Record, number: usize) -> String {
         let _ = writeln!(text, "  no rule names this event of this source");
         others = pack.explain(record, true);
     }
+    // The nearest ones first.
+    others.sort_by_key(|other| other.failed.len());
     for other in others.iter().take(EXPLAINED_RULES) {
         let _ = writeln!(
             text,

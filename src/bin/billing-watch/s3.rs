@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     Stop,
     engine::{Engine, FileEnd, FileResult, FileScan, Problem},
+    resume::{Done, Ticket},
     scan::skip,
 };
 
@@ -59,10 +60,13 @@ impl Place {
     }
 }
 
-/// Lists and reads all objects of some places, with so many threads. `tell` gets each result.
+/// Lists and reads all objects of some places, with so many threads. `tell` gets each result. The first
+/// place has the index `first`, and `done` of each was done before.
 pub(crate) fn read_all(
     engine: &Arc<Engine>,
     places: &[Place],
+    done: &[Done],
+    first: usize,
     jobs: usize,
     path_style: bool,
     tell: &SyncSender<FileResult>,
@@ -71,15 +75,20 @@ pub(crate) fn read_all(
         Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
         Err(error) => return give(tell, failed("s3", error.to_string())),
     };
-    let (list, listed) = mpsc::channel::<ObjectRef>(WAITING);
+    let (list, listed) = mpsc::channel::<(ObjectRef, Ticket)>(WAITING);
     let listed = Mutex::new(listed);
     thread::scope(|scope| {
         scope.spawn(|| {
             // Moved here, so that it is dropped when the listing ends.
             let list = list;
             with_runtime(tell, async {
-                for place in places {
-                    list_place(engine, &store, place, &list, tell).await;
+                for (index, (place, done)) in places.iter().zip(done).enumerate() {
+                    let listing = Listing {
+                        place,
+                        index: first + index,
+                        done,
+                    };
+                    listing.run(engine, &store, &list, tell).await;
                 }
             });
         });
@@ -91,40 +100,63 @@ pub(crate) fn read_all(
     });
 }
 
-async fn list_place(
-    engine: &Engine,
-    store: &S3History,
-    place: &Place,
-    queue: &mpsc::Sender<ObjectRef>,
-    tell: &SyncSender<FileResult>,
-) {
-    let mut after = None;
-    loop {
-        let page = store
-            .page(&place.bucket, &place.prefix, after.as_deref())
-            .await;
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                let place = format!("s3://{}/{}", place.bucket, place.prefix);
-                return give(tell, failed(&place, in_words(&error)));
-            }
-        };
-        let Some(last) = page.last() else { return };
-        after = Some(last.key.clone());
-        for ListedObject { key, size } in page {
-            let name = format!("s3://{}/{key}", place.bucket);
-            if let Some(skipped) = skip(engine, &name, size, false) {
-                give(tell, skipped);
-                continue;
-            }
-            let object = ObjectRef {
-                bucket: place.bucket.clone(),
-                key,
-                version_id: None,
+/// The listing of one place.
+struct Listing<'a> {
+    place: &'a Place,
+    index: usize,
+    done: &'a Done,
+}
+
+impl Listing<'_> {
+    async fn run(
+        &self,
+        engine: &Engine,
+        store: &S3History,
+        queue: &mpsc::Sender<(ObjectRef, Ticket)>,
+        tell: &SyncSender<FileResult>,
+    ) {
+        let Place { bucket, prefix } = self.place;
+        let mut after = self.done.up_to().map(str::to_owned);
+        let mut number = 0;
+        loop {
+            let page = match store.page(bucket, prefix, after.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    let place = format!("s3://{bucket}/{prefix}");
+                    return give(tell, failed(&place, in_words(&error)));
+                }
             };
-            if queue.send(object).await.is_err() {
-                return;
+            let Some(end) = page.last() else { return };
+            after = Some(end.key.clone());
+            for ListedObject { key, size } in page {
+                if self.done.includes(&key, |a, b| a > b) {
+                    continue;
+                }
+                let ticket = Ticket {
+                    place: self.index,
+                    number,
+                    name: key.clone(),
+                };
+                number += 1;
+                let name = format!("s3://{bucket}/{key}");
+                if let Some(skipped) = skip(engine, &name, size, false) {
+                    give(
+                        tell,
+                        FileResult {
+                            ticket: Some(ticket),
+                            ..skipped
+                        },
+                    );
+                    continue;
+                }
+                let object = ObjectRef {
+                    bucket: bucket.clone(),
+                    key,
+                    version_id: None,
+                };
+                if queue.send((object, ticket)).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -133,7 +165,7 @@ async fn list_place(
 async fn read_listed(
     engine: &Engine,
     store: &S3History,
-    listed: &Mutex<mpsc::Receiver<ObjectRef>>,
+    listed: &Mutex<mpsc::Receiver<(ObjectRef, Ticket)>>,
     jobs: usize,
     tell: &SyncSender<FileResult>,
 ) {
@@ -143,8 +175,15 @@ async fn read_listed(
     });
     let concurrency = CONCURRENT_OBJECTS.div_ceil(jobs);
     objects
-        .for_each_concurrent(concurrency, |object| async move {
-            give(tell, read(engine, store, &object, large).await);
+        .for_each_concurrent(concurrency, |(object, ticket)| async move {
+            let result = read(engine, store, &object, large).await;
+            give(
+                tell,
+                FileResult {
+                    ticket: Some(ticket),
+                    ..result
+                },
+            );
         })
         .await;
 }

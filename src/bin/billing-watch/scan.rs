@@ -2,10 +2,15 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, SyncSender},
+    },
     thread,
+    time::Duration,
 };
 
 use billing_watch::{
@@ -13,6 +18,7 @@ use billing_watch::{
     cloudtrail::{KeyKind, LogFileName, ScanLimits, classify_key},
     pipeline::Triage,
 };
+use clap::ColorChoice;
 use jiff::Timestamp;
 
 use crate::{
@@ -23,16 +29,22 @@ use crate::{
     inputs::{Input, Inputs},
     output,
     progress::Progress,
-    report, rule_commands,
+    report,
+    resume::{Done, Journal, Ticket},
+    rule_commands,
     s3::{self, Place},
     selection::Selection,
 };
 
 /// Inputs and results that wait for each thread.
 const WAITING: usize = 4;
+/// How long a result is waited for before a look at Ctrl-C.
+const LOOK_UP: Duration = Duration::from_millis(200);
+/// The exit status of a program that Ctrl-C ended, as shells know it.
+const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
-pub(crate) fn scan(options: &ScanArguments) -> Result<Status, Stop> {
+pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status, Stop> {
     // Before hours of work, not after them.
     for place in options.output.iter().chain(&options.report) {
         output::refuse_to_overwrite(place, options.force)?;
@@ -42,35 +54,115 @@ pub(crate) fn scan(options: &ScanArguments) -> Result<Status, Stop> {
         || thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
-    let (mut places, mut paths) = (Vec::new(), Vec::new());
+    let (mut buckets, mut paths) = (Vec::new(), Vec::new());
     for path in &options.paths {
         match Place::parse(path) {
-            Some(place) => places.push(place?),
+            Some(place) => buckets.push(place?),
             None => paths.push(path.clone()),
         }
     }
+    let (mut journal, mut collection) = match &options.resume {
+        Some(file) => {
+            let places = paths.len() + buckets.len();
+            let (journal, collection) = Journal::open(file, identity(options, &engine), places)?;
+            (Some(journal), collection)
+        }
+        None => (None, Collection::default()),
+    };
     // S3 would have to be listed twice to know the total.
-    let is_counted = Progress::is_shown(options.quiet) && places.is_empty();
+    let is_counted = Progress::is_shown(options.quiet) && buckets.is_empty();
     let total = is_counted.then(|| count_files(&paths));
     let mut progress = Progress::new(options.quiet, total);
-    let mut collection = Collection::default();
-    let s3 = S3Work {
-        places: &places,
+    let work = Work {
+        done: journal.as_ref().map_or_else(
+            || vec![Done::default(); paths.len() + buckets.len()],
+            Journal::before,
+        ),
+        is_resumable: journal.is_some(),
+        paths,
+        buckets,
         path_style: options.has_own_s3(),
     };
-    read_all(&engine, &paths, &s3, jobs, |file| {
+    let interrupted = interruption(work.is_resumable)?;
+    read_all(&engine, &work, jobs, |file| {
+        if interrupted.load(Ordering::Relaxed)
+            && let Some(journal) = &journal
+        {
+            journal.write(&collection)?;
+            progress.finish();
+            eprintln!("billing-watch: interrupted; repeat the command to go on");
+            std::process::exit(INTERRUPTED);
+        }
+        let Some(mut file) = file else { return Ok(()) };
+        let ticket = file.ticket.take();
+        if let (Some(journal), None, FileEnd::Failed(problem)) = (&journal, &ticket, &file.end) {
+            // No input but a listing: what it would have given is to be found when the command is repeated.
+            journal.write(&collection)?;
+            progress.finish();
+            return Err(Stop {
+                message: format!("{}: {problem}; repeat the command to go on", file.name),
+                status: Status::Incomplete,
+            });
+        }
         progress.add(&file.name, file.bytes);
         if let Some(message) = collection.add(file) {
             progress.say(&format!("billing-watch: {message}"));
         }
-    });
+        match (&mut journal, ticket) {
+            (Some(journal), Some(ticket)) => journal.done(ticket, &collection),
+            _ => Ok(()),
+        }
+    })?;
     progress.finish();
+    if let Some(journal) = &journal {
+        // If the output can't be written, the work was not in vain.
+        journal.write(&collection)?;
+    }
     let collected = collection.finish();
-    write(options, &engine, &collected)?;
+    write(options, &engine, &collected, color)?;
+    if let Some(journal) = &journal {
+        journal.remove()?;
+    }
     if !options.quiet {
         eprint!("{}", output::summary_text(&collected.summary));
     }
     Ok(status(options, &collected))
+}
+
+/// Returns whether somebody has pressed Ctrl-C, for a scan that then has something to note. Any other
+/// ends at once.
+fn interruption(is_resumable: bool) -> Result<Arc<AtomicBool>, Stop> {
+    let flag = Arc::new(AtomicBool::new(false));
+    if is_resumable {
+        let raised = Arc::clone(&flag);
+        ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed))
+            .map_err(|error| Stop::usage(format!("Ctrl-C can't be handled: {error}")))?;
+    }
+    Ok(flag)
+}
+
+/// What tells this scan from others: everything that its result depends on.
+fn identity(options: &ScanArguments, engine: &Engine) -> String {
+    format!(
+        "{:?} {:?} {:?} {:?} {} {:?} {} {:?}",
+        options.paths,
+        options.from,
+        options.to,
+        options.since,
+        options.minimum_level,
+        (
+            &options.account,
+            &options.region,
+            &options.event_source,
+            options.format
+        ),
+        engine.triage.pack.identity(engine.now).digest,
+        (
+            options.show_values,
+            &options.account_names,
+            options.max_expanded_bytes
+        ),
+    )
 }
 
 fn status(options: &ScanArguments, collected: &Collected) -> Status {
@@ -88,9 +180,16 @@ fn status(options: &ScanArguments, collected: &Collected) -> Status {
     }
 }
 
-fn write(options: &ScanArguments, engine: &Engine, collected: &Collected) -> Result<(), Stop> {
+fn write(
+    options: &ScanArguments,
+    engine: &Engine,
+    collected: &Collected,
+    color: ColorChoice,
+) -> Result<(), Stop> {
     let text = match options.format {
-        Format::Table => output::table(collected),
+        Format::Table => {
+            output::table(collected, output::is_coloured(color, options.output.is_none()))
+        }
         Format::Text | Format::Ocsf => output::rendered(collected, options.format),
         Format::Json => output::json(collected),
         Format::Jsonl => output::json_lines(collected),
@@ -168,81 +267,139 @@ fn count_files(paths: &[PathBuf]) -> u64 {
     Inputs::new(paths).count() as u64
 }
 
-/// What is in S3.
-struct S3Work<'a> {
-    places: &'a [Place],
+/// What is to be read, and what of it was read before.
+struct Work {
+    paths: Vec<PathBuf>,
+    buckets: Vec<Place>,
+    /// Of each of the paths, and then of each of the buckets.
+    done: Vec<Done>,
+    is_resumable: bool,
     path_style: bool,
 }
 
-/// Reads all inputs with so many threads. `take` gets each result, in any order.
+/// Reads all inputs with so many threads. `take` gets each result, in any order, and nothing now and then.
 fn read_all(
     engine: &Arc<Engine>,
-    paths: &[PathBuf],
-    s3: &S3Work<'_>,
+    work: &Work,
     jobs: usize,
-    mut take: impl FnMut(FileResult),
-) {
-    let (give, inputs) = mpsc::sync_channel::<Input>(jobs * WAITING);
+    mut take: impl FnMut(Option<FileResult>) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let (give, inputs) = mpsc::sync_channel::<(Input, Ticket)>(jobs * WAITING);
     let inputs = Mutex::new(inputs);
     let (tell, results) = mpsc::sync_channel::<FileResult>(jobs * WAITING);
     thread::scope(|scope| {
-        scope.spawn(move || {
-            for input in Inputs::new(paths) {
-                if give.send(input).is_err() {
-                    break;
-                }
-            }
-        });
+        scope.spawn(move || list(work, &give));
         for _ in 0..jobs {
             let (tell, inputs) = (tell.clone(), &inputs);
             scope.spawn(move || {
                 loop {
                     let next = inputs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(input) = next else { break };
-                    read(engine, input, &|result| {
-                        // The end of the receiver is the end of the program.
+                    let Ok((input, ticket)) = next else { break };
+                    // The end of the receiver is the end of the program.
+                    read(engine, input, ticket, work.is_resumable, &|result| {
                         let _ = tell.send(result);
                     });
                 }
             });
         }
-        if !s3.places.is_empty() {
+        if !work.buckets.is_empty() {
             let tell = tell.clone();
-            scope.spawn(move || s3::read_all(engine, s3.places, jobs, s3.path_style, &tell));
+            let (buckets, done) = (&work.buckets, &work.done[work.paths.len()..]);
+            let first = work.paths.len();
+            scope.spawn(move || {
+                s3::read_all(engine, buckets, done, first, jobs, work.path_style, &tell);
+            });
         }
         drop(tell);
-        for result in results {
-            take(result);
+        loop {
+            let taken = match results.recv_timeout(LOOK_UP) {
+                Ok(result) => take(Some(result)),
+                Err(RecvTimeoutError::Timeout) => take(None),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            if let Err(stop) = taken {
+                // The threads would go on with what is of no use.
+                eprintln!("billing-watch: {}", stop.message);
+                std::process::exit(stop.status as i32);
+            }
         }
+    })
+}
+
+/// Gives the inputs that no earlier run has done.
+fn list(work: &Work, give: &SyncSender<(Input, Ticket)>) {
+    for (place, path) in work.paths.iter().enumerate() {
+        let mut number = 0;
+        for input in Inputs::new(std::slice::from_ref(path)) {
+            let name = input.place_in_order();
+            if work.done[place].includes(&name, |a, b| Path::new(a) > Path::new(b)) {
+                continue;
+            }
+            let ticket = Ticket {
+                place,
+                number,
+                name,
+            };
+            number += 1;
+            if give.send((input, ticket)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads one input, which may hold several files. The last result has the ticket.
+fn read(
+    engine: &Engine,
+    input: Input,
+    ticket: Ticket,
+    is_resumable: bool,
+    give: &dyn Fn(FileResult),
+) {
+    let last = match input {
+        Input::Stdin => engine.read(Path::new("standard input"), io::stdin().lock()),
+        Input::Archive(path) => read_archive(engine, &path, is_resumable, give),
+        Input::File { path, named } => skip(engine, &path.to_string_lossy(), None, named)
+            .unwrap_or_else(|| match File::open(&path) {
+                Ok(file) => engine.read(&path, file),
+                Err(error) => failed(&path, &error.to_string()),
+            }),
+        Input::Broken(path, problem) => failed(&path, &problem),
+    };
+    give(FileResult {
+        ticket: Some(ticket),
+        ..last
     });
 }
 
-/// Reads one input, which may hold several files.
-fn read(engine: &Engine, input: Input, give: &dyn Fn(FileResult)) {
-    match input {
-        Input::Stdin => {
-            give(engine.read(Path::new("standard input"), io::stdin().lock()));
+/// Reads an archive. Returns the result of its last file. Of a scan that may be resumed an archive counts
+/// whole or not at all.
+fn read_archive(
+    engine: &Engine,
+    path: &Path,
+    is_resumable: bool,
+    give: &dyn Fn(FileResult),
+) -> FileResult {
+    let mut held = Vec::new();
+    let read = archive::each_file(path, |name, reader| {
+        held.push(
+            skip(engine, &name.to_string_lossy(), None, false)
+                .unwrap_or_else(|| engine.read(&name, reader)),
+        );
+        if !is_resumable && held.len() > 1 {
+            give(held.remove(0));
         }
-        Input::Archive(path) => {
-            let each = |name: PathBuf, reader: &mut dyn Read| {
-                give(match skip(engine, &name.to_string_lossy(), None, false) {
-                    Some(skipped) => skipped,
-                    None => engine.read(&name, reader),
-                });
-            };
-            if let Err(error) = archive::each_file(&path, each) {
-                give(failed(&path, &error.to_string()));
-            }
-        }
-        Input::File { path, named } => {
-            let skipped = skip(engine, &path.to_string_lossy(), None, named);
-            give(skipped.unwrap_or_else(|| match File::open(&path) {
-                Ok(file) => engine.read(&path, file),
-                Err(error) => failed(&path, &error.to_string()),
-            }));
-        }
-        Input::Broken(path, problem) => give(failed(&path, &problem)),
+    });
+    if let Err(error) = read {
+        held.push(failed(path, &error.to_string()));
     }
+    let last = held.pop();
+    held.into_iter().for_each(give);
+    last.unwrap_or_else(|| FileResult {
+        name: path.to_string_lossy().into_owned(),
+        end: FileEnd::Skipped("empty"),
+        ..FileResult::default()
+    })
 }
 
 /// What becomes of a file that is not read, because of its name and perhaps its size in bytes.

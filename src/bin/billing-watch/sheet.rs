@@ -52,7 +52,7 @@ fn row(one: &Listing) -> [String; COLUMNS.len()] {
         one.who.to_string(),
         one.actor_type.to_string(),
         text(&one.actor),
-        one.outcome.to_owned(),
+        one.outcome.clone(),
         text(&one.error_code),
         text(&one.address),
         text(&one.user_agent),
