@@ -65,8 +65,9 @@ impl Markup {
     /// One sentence that says what happened.
     pub(super) fn headline(self, alert: &Alert<'_>) -> String {
         let (top, findings) = (alert.top(), alert.findings);
+        let backfill = if top.evidence.backfill { BACKFILL } else { "" };
         if findings.len() == 1 {
-            return self.headline_of(top);
+            return self.headline_of(top) + backfill;
         }
         let failed = findings.iter().filter(|finding| finding.outcome.failed);
         let outcome = match failed.count() {
@@ -75,7 +76,7 @@ impl Markup {
             failed => format!("{failed} failed"),
         };
         format!(
-            "{} made {} sensitive calls on {} ({outcome}), the most severe {}: {}.",
+            "{} made {} sensitive calls on {} ({outcome}), the most severe {}: {}.{backfill}",
             self.subject_of(top),
             findings.len(),
             self.object_of(top),
@@ -353,6 +354,9 @@ impl Markup {
         )
     }
 }
+
+/// What an alert on old log files says behind its headline.
+const BACKFILL: &str = " This is history: a backfill of old log files has found it.";
 
 /// How a record came, if not in a log file.
 fn way(came_by: CameBy) -> Option<&'static str> {

@@ -87,8 +87,19 @@ pub struct Delivery {
     pub direct_events: Vec<DirectEvent>,
     /// Parts of an unknown shape. They fail the delivery; its objects are scanned all the same.
     pub problems: Vec<EnvelopeError>,
-    /// Whether its objects are tasks of an S3 Batch Operations job.
-    pub batch_task: bool,
+    /// What its job wants with findings, if its objects are tasks of S3 Batch Operations.
+    pub batch_task: Option<BatchMode>,
+}
+
+/// What a job of S3 Batch Operations wants with findings.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum BatchMode {
+    /// It does not say: as the function is configured.
+    Unsaid,
+    /// They stand in the results of the tasks only.
+    Report,
+    /// They alert as well.
+    Alert,
 }
 
 /// A part of an envelope that is of no known shape.
@@ -227,6 +238,7 @@ impl Envelope {
 
     fn parse_s3_batch(value: &Value) -> Result<Self, EnvelopeError> {
         let schema_version = batch_schema(value)?;
+        let mode = batch_mode(value)?;
         let tasks = batch_tasks(value)?;
         let mut deliveries = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -238,7 +250,7 @@ impl Envelope {
                 id: id.to_owned(),
                 ..Delivery::default()
             };
-            delivery.collect_task(task);
+            delivery.collect_task(task, mode);
             deliveries.push(delivery);
         }
         Ok(Self {
@@ -295,8 +307,9 @@ impl Delivery {
             self.collect(payload, below);
         } else if value.get("invocationSchemaVersion").is_some() {
             batch_schema(value)?;
+            let mode = batch_mode(value)?;
             for task in batch_tasks(value)? {
-                self.collect_task(task);
+                self.collect_task(task, mode);
             }
         } else {
             return Err(unknown(value));
@@ -359,8 +372,8 @@ impl Delivery {
         Ok(())
     }
 
-    fn collect_task(&mut self, task: &Value) {
-        self.batch_task = true;
+    fn collect_task(&mut self, task: &Value, mode: BatchMode) {
+        self.batch_task = Some(mode);
         match from_batch_task(task) {
             Ok(object_event) => self.object_events.push(object_event),
             Err(problem) => self.problems.push(problem),
@@ -396,6 +409,22 @@ fn batch_schema(value: &Value) -> Result<&str, EnvelopeError> {
                 quote(&value["invocationSchemaVersion"].to_string())
             ),
         })
+}
+
+/// The mode in the arguments that the job's creator gave it. Schema 1.0 has none.
+fn batch_mode(value: &Value) -> Result<BatchMode, EnvelopeError> {
+    let mode = &value["job"]["userArguments"]["mode"];
+    match mode.as_str() {
+        None if mode.is_null() => Ok(BatchMode::Unsaid),
+        Some("report") => Ok(BatchMode::Report),
+        Some("alert") => Ok(BatchMode::Alert),
+        _ => Err(EnvelopeError::Unknown {
+            seen: format!(
+                "S3 Batch Operations with the user argument mode {}; known are report and alert",
+                quote(&mode.to_string())
+            ),
+        }),
+    }
 }
 
 fn batch_tasks(value: &Value) -> Result<&Vec<Value>, EnvelopeError> {

@@ -8,7 +8,6 @@ import pytest
 
 from conftest import ACCOUNT, ROOT, found, record
 
-
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import boto3
@@ -25,7 +24,6 @@ filter:
 """
 NAMES = ["CloseAccount", "SetPayInformation", "SetContactAddress", "GetAddresses", "UpdateNothingKnown", "PutAlternateContact"]
 SOURCES = ["billingconsole.amazonaws.com", "account.amazonaws.com", "payments.amazonaws.com", "s3.amazonaws.com"]
-
 
 def function_finds(moto, keys, rules, level, sources):
     """Sends the function an event for each object. Returns the ids of the events that it alerts on."""
@@ -50,7 +48,6 @@ def function_finds(moto, keys, rules, level, sources):
         return bodies
     finally:
         function.stop()
-
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_same_records_are_found(s3, moto, environment, folder, tmp_path, seed):  # noqa: F811

@@ -91,16 +91,24 @@ impl Engine {
     /// Reads one file. `name` is shown to people.
     pub(crate) fn read(&self, name: &Path, mut reader: impl Read) -> FileResult {
         let mut file = FileScan::new(self, name.to_string_lossy().into_owned(), None);
+        let mut is_read = false;
         loop {
             match file.wants_input() {
                 Ok(true) => {}
                 Ok(false) => return file.finish(Ok(())),
                 Err(error) => return file.finish(Err(error)),
             }
+            if is_read {
+                file.feed(Bytes::new());
+                continue;
+            }
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
             let mut limited = reader.by_ref().take(CHUNK_BYTES as u64);
             match limited.read_to_end(&mut chunk) {
-                Ok(_) => file.feed(Bytes::from(chunk)),
+                Ok(read) => {
+                    is_read = read < CHUNK_BYTES;
+                    file.feed(Bytes::from(chunk));
+                }
                 Err(error) => return file.finish(Err(Problem::Read(error.to_string()))),
             }
         }
@@ -186,6 +194,7 @@ impl<'a> FileScan<'a> {
                 let context = Context {
                     object: self.object,
                     file_account: account,
+                    backfill: false,
                     style: &engine.style,
                     now: engine.now,
                 };

@@ -38,14 +38,23 @@ impl Input {
 /// Walks files and folders. Memory grows with the entries of one folder at each depth, not with all.
 #[derive(Debug)]
 pub(crate) struct Inputs {
-    /// What is left, the next one first, and whether the user named it.
-    rest: VecDeque<(PathBuf, bool)>,
+    /// What is left, the next one first.
+    rest: VecDeque<Entry>,
+}
+
+/// A path that is to be read.
+#[derive(Debug)]
+enum Entry {
+    /// The user named it.
+    Named(PathBuf),
+    Folder(PathBuf),
+    File(PathBuf),
 }
 
 impl Inputs {
     pub(crate) fn new(paths: &[PathBuf]) -> Self {
         Self {
-            rest: paths.iter().map(|path| (path.clone(), true)).collect(),
+            rest: paths.iter().cloned().map(Entry::Named).collect(),
         }
     }
 
@@ -53,13 +62,28 @@ impl Inputs {
     fn open_folder(&mut self, folder: &Path) -> std::io::Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder)? {
-            entries.push(entry?.path());
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                entries.push(Entry::Folder(path));
+            } else if !kind.is_symlink() || !path.is_dir() {
+                entries.push(Entry::File(path));
+            }
+            // A link to a folder is followed only if the user named it: links may form a circle.
         }
-        entries.sort();
+        entries.sort_by(|a, b| a.path().cmp(b.path()));
         for entry in entries.into_iter().rev() {
-            self.rest.push_front((entry, false));
+            self.rest.push_front(entry);
         }
         Ok(())
+    }
+}
+
+impl Entry {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::Folder(path) | Self::File(path) => path,
+        }
     }
 }
 
@@ -68,25 +92,17 @@ impl Iterator for Inputs {
 
     fn next(&mut self) -> Option<Input> {
         loop {
-            let (path, named) = self.rest.pop_front()?;
-            if named && path.as_os_str() == "-" {
-                return Some(Input::Stdin);
-            }
-            // A link to a folder is followed only if the user named it: links may form a circle.
-            let is_folder = if named {
-                path.is_dir()
-            } else {
-                fs::symlink_metadata(&path).is_ok_and(|entry| entry.is_dir())
-            };
-            if is_folder {
-                if let Err(error) = self.open_folder(&path) {
-                    return Some(Input::Broken(path, error.to_string()));
+            let (path, named) = match self.rest.pop_front()? {
+                Entry::Named(path) if path.as_os_str() == "-" => return Some(Input::Stdin),
+                Entry::Named(path) if !path.is_dir() => (path, true),
+                Entry::Named(folder) | Entry::Folder(folder) => {
+                    if let Err(error) = self.open_folder(&folder) {
+                        return Some(Input::Broken(folder, error.to_string()));
+                    }
+                    continue;
                 }
-                continue;
-            }
-            if !named && path.is_dir() {
-                continue;
-            }
+                Entry::File(path) => (path, false),
+            };
             return Some(if is_archive(&path) {
                 Input::Archive(path)
             } else {

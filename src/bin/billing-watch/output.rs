@@ -75,8 +75,7 @@ pub(crate) fn is_coloured(choice: ColorChoice, to_standard_output: bool) -> bool
         ColorChoice::Always => true,
         ColorChoice::Never => false,
         ColorChoice::Auto => {
-            to_standard_output
-                && AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+            to_standard_output && AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
         }
     }
 }

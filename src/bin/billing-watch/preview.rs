@@ -28,6 +28,7 @@ pub(crate) fn preview(options: &PreviewArguments) -> Result<Status, Stop> {
     let context = Context {
         object: None,
         file_account: None,
+        backfill: false,
         style: &style,
         now,
     };

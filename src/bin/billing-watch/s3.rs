@@ -1,10 +1,6 @@
 //! Log files in S3: one listing, and many objects that are read at the same time.
 
-use std::{
-    path::Path,
-    sync::{Arc, mpsc::SyncSender},
-    thread,
-};
+use std::{path::Path, sync::Arc, thread};
 
 use billing_watch::{
     aws::{ListedObject, S3History},
@@ -69,11 +65,11 @@ pub(crate) fn read_all(
     first: usize,
     jobs: usize,
     path_style: bool,
-    tell: &SyncSender<FileResult>,
+    tell: &(dyn Fn(FileResult) + Sync),
 ) {
     let store = match runtime() {
         Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
-        Err(error) => return give(tell, failed("s3", error.to_string())),
+        Err(error) => return tell(failed("s3", error.to_string())),
     };
     let (list, listed) = mpsc::channel::<(ObjectRef, Ticket)>(WAITING);
     let listed = Mutex::new(listed);
@@ -113,7 +109,7 @@ impl Listing<'_> {
         engine: &Engine,
         store: &S3History,
         queue: &mpsc::Sender<(ObjectRef, Ticket)>,
-        tell: &SyncSender<FileResult>,
+        tell: &(dyn Fn(FileResult) + Sync),
     ) {
         let Place { bucket, prefix } = self.place;
         let mut after = self.done.up_to().map(str::to_owned);
@@ -123,7 +119,7 @@ impl Listing<'_> {
                 Ok(page) => page,
                 Err(error) => {
                     let place = format!("s3://{bucket}/{prefix}");
-                    return give(tell, failed(&place, in_words(&error)));
+                    return tell(failed(&place, in_words(&error)));
                 }
             };
             let Some(end) = page.last() else { return };
@@ -140,13 +136,10 @@ impl Listing<'_> {
                 number += 1;
                 let name = format!("s3://{bucket}/{key}");
                 if let Some(skipped) = skip(engine, &name, size, false) {
-                    give(
-                        tell,
-                        FileResult {
-                            ticket: Some(ticket),
-                            ..skipped
-                        },
-                    );
+                    tell(FileResult {
+                        ticket: Some(ticket),
+                        ..skipped
+                    });
                     continue;
                 }
                 let object = ObjectRef {
@@ -167,7 +160,7 @@ async fn read_listed(
     store: &S3History,
     listed: &Mutex<mpsc::Receiver<(ObjectRef, Ticket)>>,
     jobs: usize,
-    tell: &SyncSender<FileResult>,
+    tell: &(dyn Fn(FileResult) + Sync),
 ) {
     let large = &Semaphore::new(LARGE_OBJECTS);
     let objects = stream::unfold((), |()| async {
@@ -177,13 +170,10 @@ async fn read_listed(
     objects
         .for_each_concurrent(concurrency, |(object, ticket)| async move {
             let result = read(engine, store, &object, large).await;
-            give(
-                tell,
-                FileResult {
-                    ticket: Some(ticket),
-                    ..result
-                },
-            );
+            tell(FileResult {
+                ticket: Some(ticket),
+                ..result
+            });
         })
         .await;
 }
@@ -228,11 +218,6 @@ fn failed(name: &str, problem: String) -> FileResult {
     }
 }
 
-/// The receiver ends only with the program.
-fn give(tell: &SyncSender<FileResult>, result: FileResult) {
-    let _ = tell.send(result);
-}
-
 fn in_words(error: &StoreError) -> String {
     let remedy = match error.remedy {
         "" => String::new(),
@@ -245,9 +230,9 @@ fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-fn with_runtime(tell: &SyncSender<FileResult>, work: impl Future<Output = ()>) {
+fn with_runtime(tell: &(dyn Fn(FileResult) + Sync), work: impl Future<Output = ()>) {
     match runtime() {
         Ok(runtime) => runtime.block_on(work),
-        Err(error) => give(tell, failed("s3", error.to_string())),
+        Err(error) => tell(failed("s3", error.to_string())),
     }
 }

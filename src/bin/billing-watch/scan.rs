@@ -5,9 +5,9 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError, SyncSender},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -36,8 +36,6 @@ use crate::{
     selection::Selection,
 };
 
-/// Inputs and results that wait for each thread.
-const WAITING: usize = 4;
 /// How long a result is waited for before a look at Ctrl-C.
 const LOOK_UP: Duration = Duration::from_millis(200);
 /// The exit status of a program that Ctrl-C ended, as shells know it.
@@ -112,7 +110,7 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
             (Some(journal), Some(ticket)) => journal.done(ticket, &collection),
             _ => Ok(()),
         }
-    })?;
+    });
     progress.finish();
     if let Some(journal) = &journal {
         // If the output can't be written, the work was not in vain.
@@ -187,9 +185,10 @@ fn write(
     color: ColorChoice,
 ) -> Result<(), Stop> {
     let text = match options.format {
-        Format::Table => {
-            output::table(collected, output::is_coloured(color, options.output.is_none()))
-        }
+        Format::Table => output::table(
+            collected,
+            output::is_coloured(color, options.output.is_none()),
+        ),
         Format::Text | Format::Ocsf => output::rendered(collected, options.format),
         Format::Json => output::json(collected),
         Format::Jsonl => output::json_lines(collected),
@@ -236,7 +235,6 @@ fn engine(options: &ScanArguments) -> Result<Engine, Stop> {
             pack,
             watched,
             minimum_level: options.minimum_level,
-            batch_alerts: true,
         },
         limits: ScanLimits {
             expanded_bytes: options.max_expanded_bytes,
@@ -282,70 +280,73 @@ fn read_all(
     engine: &Arc<Engine>,
     work: &Work,
     jobs: usize,
-    mut take: impl FnMut(Option<FileResult>) -> Result<(), Stop>,
-) -> Result<(), Stop> {
-    let (give, inputs) = mpsc::sync_channel::<(Input, Ticket)>(jobs * WAITING);
-    let inputs = Mutex::new(inputs);
-    let (tell, results) = mpsc::sync_channel::<FileResult>(jobs * WAITING);
+    mut take: impl FnMut(Option<FileResult>) -> Result<(), Stop> + Send,
+) {
+    let take = Mutex::new(|file| {
+        if let Err(stop) = take(file) {
+            // The threads would go on with what is of no use.
+            eprintln!("billing-watch: {}", stop.message);
+            std::process::exit(stop.status as i32);
+        }
+    });
+    // A queue between the threads would cost more than most files.
+    let tell = |file| lock(&take)(Some(file));
+    let inputs = Mutex::new(list(work));
+    let (running, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(move || list(work, &give));
         for _ in 0..jobs {
-            let (tell, inputs) = (tell.clone(), &inputs);
+            let (running, inputs, tell) = (running.clone(), &inputs, &tell);
             scope.spawn(move || {
+                let _running = running;
                 loop {
-                    let next = inputs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((input, ticket)) = next else { break };
-                    // The end of the receiver is the end of the program.
-                    read(engine, input, ticket, work.is_resumable, &|result| {
-                        let _ = tell.send(result);
-                    });
+                    let next = lock(inputs).next();
+                    let Some((input, ticket)) = next else { break };
+                    read(engine, input, ticket, work.is_resumable, tell);
                 }
             });
         }
         if !work.buckets.is_empty() {
-            let tell = tell.clone();
+            let (running, tell) = (running.clone(), &tell);
             let (buckets, done) = (&work.buckets, &work.done[work.paths.len()..]);
             let first = work.paths.len();
             scope.spawn(move || {
-                s3::read_all(engine, buckets, done, first, jobs, work.path_style, &tell);
+                let _running = running;
+                s3::read_all(engine, buckets, done, first, jobs, work.path_style, tell);
             });
         }
-        drop(tell);
-        loop {
-            let taken = match results.recv_timeout(LOOK_UP) {
-                Ok(result) => take(Some(result)),
-                Err(RecvTimeoutError::Timeout) => take(None),
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            };
-            if let Err(stop) = taken {
-                // The threads would go on with what is of no use.
-                eprintln!("billing-watch: {}", stop.message);
-                std::process::exit(stop.status as i32);
-            }
+        drop(running);
+        while ended.recv_timeout(LOOK_UP) == Err(RecvTimeoutError::Timeout) {
+            lock(&take)(None);
         }
-    })
+    });
 }
 
-/// Gives the inputs that no earlier run has done.
-fn list(work: &Work, give: &SyncSender<(Input, Ticket)>) {
-    for (place, path) in work.paths.iter().enumerate() {
-        let mut number = 0;
-        for input in Inputs::new(std::slice::from_ref(path)) {
-            let name = input.place_in_order();
-            if work.done[place].includes(&name, |a, b| Path::new(a) > Path::new(b)) {
-                continue;
-            }
-            let ticket = Ticket {
-                place,
-                number,
-                name,
-            };
-            number += 1;
-            if give.send((input, ticket)).is_err() {
-                return;
-            }
-        }
-    }
+/// A thread that panicked has ended the program.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The inputs that no earlier run has done.
+fn list(work: &Work) -> impl Iterator<Item = (Input, Ticket)> + Send {
+    work.paths
+        .iter()
+        .enumerate()
+        .flat_map(move |(place, path)| {
+            let mut number = 0;
+            Inputs::new(std::slice::from_ref(path)).filter_map(move |input| {
+                let name = input.place_in_order();
+                if work.done[place].includes(&name, |a, b| Path::new(a) > Path::new(b)) {
+                    return None;
+                }
+                let ticket = Ticket {
+                    place,
+                    number,
+                    name,
+                };
+                number += 1;
+                Some((input, ticket))
+            })
+        })
 }
 
 /// Reads one input, which may hold several files. The last result has the ticket.
@@ -354,7 +355,7 @@ fn read(
     input: Input,
     ticket: Ticket,
     is_resumable: bool,
-    give: &dyn Fn(FileResult),
+    give: &(dyn Fn(FileResult) + Sync),
 ) {
     let last = match input {
         Input::Stdin => engine.read(Path::new("standard input"), io::stdin().lock()),
@@ -378,7 +379,7 @@ fn read_archive(
     engine: &Engine,
     path: &Path,
     is_resumable: bool,
-    give: &dyn Fn(FileResult),
+    give: &(dyn Fn(FileResult) + Sync),
 ) -> FileResult {
     let mut held = Vec::new();
     let read = archive::each_file(path, |name, reader| {
