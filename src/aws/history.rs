@@ -1,5 +1,8 @@
 //! Log files in S3 for whoever looks back: listed page by page, and read as the function reads them.
 
+use aws_config::SdkConfig;
+use aws_sdk_s3::types::ObjectStorageClass;
+
 use super::{Clients, S3Body, S3LogStore, log_store::store_error};
 use crate::{
     envelope::ObjectRef,
@@ -10,6 +13,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct S3History {
     store: S3LogStore,
+    shared: SdkConfig,
 }
 
 /// An object of a listing.
@@ -19,6 +23,8 @@ pub struct ListedObject {
     pub key: String,
     /// Its size, in bytes.
     pub size: Option<u64>,
+    /// Whether it must be restored before it can be read.
+    pub is_archived: bool,
 }
 
 impl S3History {
@@ -28,7 +34,14 @@ impl S3History {
         let clients = Clients::from_env(None, path_style).await;
         Self {
             store: clients.log_store(),
+            shared: clients.shared,
         }
+    }
+
+    /// What creates jobs of S3 Batch Operations, with the same credentials.
+    #[cfg(feature = "cli")]
+    pub fn batch_jobs(&self) -> super::BatchJobs {
+        super::BatchJobs::new(&self.shared)
     }
 
     /// Lists up to 1,000 objects whose keys begin with `prefix` and come after a key, in order. An empty
@@ -53,6 +66,10 @@ impl S3History {
             .filter_map(|object| {
                 Some(ListedObject {
                     key: object.key?,
+                    is_archived: matches!(
+                        object.storage_class,
+                        Some(ObjectStorageClass::Glacier | ObjectStorageClass::DeepArchive)
+                    ),
                     size: object.size.and_then(|size| u64::try_from(size).ok()),
                 })
             })

@@ -3,6 +3,8 @@
 mod account;
 mod account_names;
 mod alert_sink;
+#[cfg(feature = "cli")]
+mod batch_jobs;
 mod history;
 mod http;
 mod ledger_store;
@@ -18,6 +20,8 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
+#[cfg(feature = "cli")]
+pub use self::batch_jobs::{BatchJobs, JobError, JobOrder, JobReport, JobState};
 pub use self::{
     alert_sink::SnsAlertSink,
     history::{ListedObject, S3History},

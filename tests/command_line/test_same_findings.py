@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import ACCOUNT, ROOT, found, record
+from conftest import ACCOUNT, BUCKET, ROOT, found, record, upload
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -24,6 +24,7 @@ filter:
 """
 NAMES = ["CloseAccount", "SetPayInformation", "SetContactAddress", "GetAddresses", "UpdateNothingKnown", "PutAlternateContact"]
 SOURCES = ["billingconsole.amazonaws.com", "account.amazonaws.com", "payments.amazonaws.com", "s3.amazonaws.com"]
+
 
 def function_finds(moto, keys, rules, level, sources):
     """Sends the function an event for each object. Returns the ids of the events that it alerts on."""
@@ -49,8 +50,9 @@ def function_finds(moto, keys, rules, level, sources):
     finally:
         function.stop()
 
+
 @pytest.mark.parametrize("seed", range(4))
-def test_the_same_records_are_found(s3, moto, environment, folder, tmp_path, seed):  # noqa: F811
+def test_the_same_records_are_found(s3, moto, environment, folder, tmp_path, seed):
     chance = random.Random(seed)
     for number in range(12):
         folder.put([

@@ -79,8 +79,8 @@ def test_the_bill_of_materials_names_every_linked_crate(release, architecture, t
 @pytest.mark.parametrize("architecture, name", [("x86_64", "template.yaml"), ("arm64", "template-arm64.yaml")])
 def test_a_template_deploys_the_zip_for_its_processor_without_a_build(release, architecture, name):
     template, source = parsed(release / name), parsed(ROOT / "template.yaml")
-    assert template["Resources"]["Function"]["Properties"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
-    assert source["Resources"]["Function"]["Properties"].pop("CodeUri") == "function.zip"
+    assert template["Globals"]["Function"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
+    assert source["Globals"]["Function"].pop("CodeUri") == "function.zip"
     assert template["Parameters"]["Architecture"]["AllowedValues"] == [architecture] == [template["Parameters"]["Architecture"]["Default"]]
     for parameters in (template["Parameters"], source["Parameters"]):
         del parameters["Architecture"]

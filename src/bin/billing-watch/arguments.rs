@@ -1,6 +1,6 @@
 //! What the command line accepts.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, thread};
 
 use billing_watch::{
     cloudtrail::{Sources, is_account_id},
@@ -8,6 +8,8 @@ use billing_watch::{
 };
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::{Span, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
+
+use crate::Stop;
 
 /// Finds sensitive changes to the billing, the ownership and the contacts of AWS accounts in CloudTrail's
 /// log files.
@@ -34,6 +36,9 @@ pub(crate) enum Command {
     Rules(RulesCommand),
     /// Show the alert that records would cause.
     Preview(PreviewArguments),
+    /// Look through years of log files on S3 Batch Operations.
+    #[command(subcommand)]
+    Backfill(BackfillCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -51,15 +56,19 @@ pub(crate) struct ScanArguments {
     /// standard input.
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// First moment of the events: a date such as 2026-03-02, or a time in RFC 3339.
-    #[arg(long, value_parser = first_moment)]
-    pub(crate) from: Option<Timestamp>,
-    /// Last moment of the events. A date includes the whole day.
-    #[arg(long, value_parser = last_moment)]
-    pub(crate) to: Option<Timestamp>,
-    /// Only events of the last days, hours or weeks, such as 90d.
-    #[arg(long, conflicts_with = "from", value_parser = age)]
-    pub(crate) since: Option<Span>,
+    /// Note in this file how far the scan has come, and go on from there if the file exists. It is removed
+    /// when the scan is complete.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) result: ResultArguments,
+}
+
+/// What is looked for, and what becomes of it.
+#[derive(Args, Debug)]
+pub(crate) struct ResultArguments {
+    #[command(flatten)]
+    pub(crate) dates: DateArguments,
     /// Only this account. May be given several times.
     #[arg(long, value_parser = account)]
     pub(crate) account: Vec<String>,
@@ -89,10 +98,6 @@ pub(crate) struct ScanArguments {
     /// Files that are read at the same time. By default as many as there are processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// Note in this file how far the scan has come, and go on from there if the file exists. It is removed
-    /// when the scan is complete.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) resume: Option<PathBuf>,
     /// End with status 1 if there is a finding of this level or a higher one.
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub(crate) fail_on: Option<Level>,
@@ -102,17 +107,99 @@ pub(crate) struct ScanArguments {
     /// Show personal values, such as addresses and names, which are withheld otherwise.
     #[arg(long)]
     pub(crate) show_values: bool,
-    /// The SDK reads these variables itself. S3 at an address of one's own knows no bucket host names.
-    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
-    endpoint_url: Option<String>,
-    #[arg(long, env = "AWS_ENDPOINT_URL_S3", hide = true)]
-    endpoint_url_s3: Option<String>,
     /// Say nothing on standard error but what went wrong.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Largest expanded size of one file, in bytes.
     #[arg(long, default_value_t = 1 << 30)]
     pub(crate) max_expanded_bytes: u64,
+    #[command(flatten)]
+    pub(crate) s3: S3Arguments,
+}
+
+/// When the events happened.
+#[derive(Args, Debug)]
+pub(crate) struct DateArguments {
+    /// First moment of the events: a date such as 2026-03-02, or a time in RFC 3339.
+    #[arg(long, value_parser = first_moment)]
+    pub(crate) from: Option<Timestamp>,
+    /// Last moment of the events. A date includes the whole day.
+    #[arg(long, value_parser = last_moment)]
+    pub(crate) to: Option<Timestamp>,
+    /// Only events of the last days, hours or weeks, such as 90d.
+    #[arg(long, conflicts_with = "from", value_parser = age)]
+    pub(crate) since: Option<Span>,
+}
+
+/// The SDK reads these variables itself. S3 at an address of one's own knows no bucket host names.
+#[derive(Args, Debug)]
+pub(crate) struct S3Arguments {
+    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
+    endpoint_url: Option<String>,
+    #[arg(long, env = "AWS_ENDPOINT_URL_S3", hide = true)]
+    endpoint_url_s3: Option<String>,
+}
+
+/// History on S3 Batch Operations: the function looks through millions of log files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackfillCommand {
+    /// Count the log files, and say what a job over them would cost and how long it would take.
+    Plan(PlanArguments),
+    /// Create a job. It waits until you confirm it: `backfill start --confirm JOB`.
+    Start(StartArguments),
+    /// Show how far a job has come. Ends with status 4 if the job has failed or was cancelled.
+    Status {
+        /// The job's id.
+        job: String,
+    },
+    /// Read the completion report of a job, and scan the files with findings once more.
+    Report {
+        /// The job's id.
+        job: String,
+        #[command(flatten)]
+        result: ResultArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArguments {
+    /// Where the log files are: `s3://bucket/prefix`.
+    pub(crate) place: PathBuf,
+    #[command(flatten)]
+    pub(crate) dates: DateArguments,
+    /// Invocations of the backfill function at the same time: the stack's parameter `BackfillConcurrency`.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) concurrency: u16,
+    /// Say nothing on standard error but what went wrong.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) s3: S3Arguments,
+}
+
+/// The stack's output `BackfillArguments` has the values of --function, --role and --report-bucket.
+#[derive(Args, Debug)]
+pub(crate) struct StartArguments {
+    /// Where the log files are: `s3://bucket/prefix`.
+    #[arg(required_unless_present = "confirm")]
+    pub(crate) place: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dates: DateArguments,
+    /// ARN of the backfill function.
+    #[arg(long, value_name = "ARN", required_unless_present = "confirm")]
+    pub(crate) function: Option<String>,
+    /// ARN of the role of S3 Batch Operations.
+    #[arg(long, value_name = "ARN", required_unless_present = "confirm")]
+    pub(crate) role: Option<String>,
+    /// Bucket for the job's completion report.
+    #[arg(long, value_name = "NAME", required_unless_present = "confirm")]
+    pub(crate) report_bucket: Option<String>,
+    /// Alert on findings as well, marked as a backfill. Without it they stand in the report only.
+    #[arg(long)]
+    pub(crate) alert: bool,
+    /// Let this job run, which was created before.
+    #[arg(long, value_name = "JOB", exclusive = true)]
+    pub(crate) confirm: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -194,14 +281,49 @@ pub(crate) enum AlertFormat {
     Ocsf,
 }
 
-impl ScanArguments {
+impl S3Arguments {
     /// Whether S3 is at an address of one's own.
-    pub(crate) fn has_own_s3(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         let addresses = [&self.endpoint_url, &self.endpoint_url_s3];
         addresses
             .into_iter()
             .flatten()
             .any(|address| !address.is_empty())
+    }
+}
+
+impl DateArguments {
+    /// The first moment and the end, as far as the user has set them. `now` is where an age counts from.
+    pub(crate) fn span(
+        &self,
+        now: Timestamp,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>), Stop> {
+        let since = match self.since {
+            Some(age) => Some(
+                now.checked_sub(age)
+                    .map_err(|error| Stop::usage(format!("--since: {error}")))?,
+            ),
+            None => None,
+        };
+        let from = self.from.or(since);
+        if let (Some(from), Some(to)) = (from, self.to)
+            && from >= to
+        {
+            return Err(Stop::usage(format!(
+                "nothing lies between --from ({from}) and --to ({to})"
+            )));
+        }
+        Ok((from, self.to))
+    }
+}
+
+impl ResultArguments {
+    /// How many files are read at the same time.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.map_or_else(
+            || thread::available_parallelism().map_or(1, usize::from),
+            usize::from,
+        )
     }
 
     /// The watched sources; `family` are those of the rules.

@@ -10,6 +10,7 @@
 
 mod archive;
 mod arguments;
+mod backfill;
 mod collection;
 mod coverage;
 mod engine;
@@ -19,6 +20,7 @@ mod plot;
 mod preview;
 mod progress;
 mod report;
+mod result;
 mod resume;
 mod rule_commands;
 mod s3;
@@ -108,6 +110,7 @@ fn run(arguments: Arguments) -> Result<Status, Stop> {
         Command::Scan(options) => scan::scan(&options, arguments.color),
         Command::Rules(command) => rule_commands::run(&command),
         Command::Preview(options) => preview::preview(&options),
+        Command::Backfill(command) => backfill::run(&command, arguments.color),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             let mut command = Arguments::command();

@@ -32,6 +32,29 @@ pub(crate) fn print(text: &str) -> Result<(), Stop> {
         .map_err(|error| Stop::output(&error, "standard output"))
 }
 
+/// Lines of a label and what it is about. What others have said is shown without what a terminal would
+/// execute.
+pub(crate) fn labelled(lines: &[(&str, String)]) -> String {
+    lines.iter().fold(String::new(), |mut all, (label, text)| {
+        let label = format!("{label}:");
+        // Writing to a string can't fail.
+        let _ = writeln!(all, "{label:<11}{}", without_controls(text));
+        all
+    })
+}
+
+/// A text without what a terminal would execute.
+pub(crate) fn without_controls(text: &str) -> String {
+    let visible = |character: char| {
+        if character.is_control() {
+            '?'
+        } else {
+            character
+        }
+    };
+    text.chars().map(visible).collect()
+}
+
 /// Refuses a place that exists.
 pub(crate) fn refuse_to_overwrite(place: &Path, force: bool) -> Result<(), Stop> {
     if !force && place.exists() {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     Status, Stop,
     arguments::{AlertFormat, PreviewArguments},
-    output, rule_commands, scan,
+    output, result, rule_commands,
 };
 
 /// Runs the command.
@@ -22,7 +22,7 @@ pub(crate) fn preview(options: &PreviewArguments) -> Result<Status, Stop> {
     let now = Timestamp::now();
     let style = Style {
         withhold_values: true,
-        account_names: scan::account_names(options.account_names.as_deref())?,
+        account_names: result::account_names(options.account_names.as_deref())?,
         time_zone: None,
     };
     let context = Context {

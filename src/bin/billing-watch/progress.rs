@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output;
+
 /// Between two lines where standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 /// Draws a second on a terminal.
@@ -84,16 +86,7 @@ impl Progress {
 
 /// The end of a name, which tells files apart, without what a terminal would execute.
 fn shortened(name: &str) -> String {
-    let visible: Vec<char> = name
-        .chars()
-        .map(|character| {
-            if character.is_control() {
-                '?'
-            } else {
-                character
-            }
-        })
-        .collect();
+    let visible: Vec<char> = output::without_controls(name).chars().collect();
     let start = visible.len().saturating_sub(40);
     visible[start..].iter().collect()
 }

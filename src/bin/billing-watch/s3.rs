@@ -1,6 +1,10 @@
 //! Log files in S3: one listing, and many objects that are read at the same time.
 
-use std::{path::Path, sync::Arc, thread};
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError},
+    thread,
+};
 
 use billing_watch::{
     aws::{ListedObject, S3History},
@@ -33,8 +37,8 @@ const LARGE_OBJECTS: usize = 1;
 /// A bucket and the beginning of its keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Place {
-    bucket: String,
-    prefix: String,
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
 }
 
 impl Place {
@@ -71,7 +75,7 @@ pub(crate) fn read_all(
         Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
         Err(error) => return tell(failed("s3", error.to_string())),
     };
-    let (list, listed) = mpsc::channel::<(ObjectRef, Ticket)>(WAITING);
+    let (list, listed) = mpsc::channel::<(ObjectRef, Option<Ticket>)>(WAITING);
     let listed = Mutex::new(listed);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -96,6 +100,37 @@ pub(crate) fn read_all(
     });
 }
 
+/// Reads some objects, with so many threads. `take` gets each result.
+pub(crate) fn read_objects(
+    engine: &Arc<Engine>,
+    objects: Vec<ObjectRef>,
+    jobs: usize,
+    path_style: bool,
+    take: impl FnMut(FileResult) + Send,
+) {
+    let take = std::sync::Mutex::new(take);
+    let tell = |file| take.lock().unwrap_or_else(PoisonError::into_inner)(file);
+    let store = match runtime() {
+        Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
+        Err(error) => return tell(failed("s3", error.to_string())),
+    };
+    let (list, listed) = mpsc::channel::<(ObjectRef, Option<Ticket>)>(WAITING);
+    let listed = Mutex::new(listed);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for object in objects {
+                // The readers end after the last one.
+                let _ = list.blocking_send((object, None));
+            }
+        });
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                with_runtime(&tell, read_listed(engine, &store, &listed, jobs, &tell));
+            });
+        }
+    });
+}
+
 /// The listing of one place.
 struct Listing<'a> {
     place: &'a Place,
@@ -108,7 +143,7 @@ impl Listing<'_> {
         &self,
         engine: &Engine,
         store: &S3History,
-        queue: &mpsc::Sender<(ObjectRef, Ticket)>,
+        queue: &mpsc::Sender<(ObjectRef, Option<Ticket>)>,
         tell: &(dyn Fn(FileResult) + Sync),
     ) {
         let Place { bucket, prefix } = self.place;
@@ -124,7 +159,7 @@ impl Listing<'_> {
             };
             let Some(end) = page.last() else { return };
             after = Some(end.key.clone());
-            for ListedObject { key, size } in page {
+            for ListedObject { key, size, .. } in page {
                 if self.done.includes(&key, |a, b| a > b) {
                     continue;
                 }
@@ -147,7 +182,7 @@ impl Listing<'_> {
                     key,
                     version_id: None,
                 };
-                if queue.send((object, ticket)).await.is_err() {
+                if queue.send((object, Some(ticket))).await.is_err() {
                     return;
                 }
             }
@@ -158,7 +193,7 @@ impl Listing<'_> {
 async fn read_listed(
     engine: &Engine,
     store: &S3History,
-    listed: &Mutex<mpsc::Receiver<(ObjectRef, Ticket)>>,
+    listed: &Mutex<mpsc::Receiver<(ObjectRef, Option<Ticket>)>>,
     jobs: usize,
     tell: &(dyn Fn(FileResult) + Sync),
 ) {
@@ -170,10 +205,7 @@ async fn read_listed(
     objects
         .for_each_concurrent(concurrency, |(object, ticket)| async move {
             let result = read(engine, store, &object, large).await;
-            tell(FileResult {
-                ticket: Some(ticket),
-                ..result
-            });
+            tell(FileResult { ticket, ..result });
         })
         .await;
 }
@@ -218,7 +250,7 @@ fn failed(name: &str, problem: String) -> FileResult {
     }
 }
 
-fn in_words(error: &StoreError) -> String {
+pub(crate) fn in_words(error: &StoreError) -> String {
     let remedy = match error.remedy {
         "" => String::new(),
         remedy => format!("; {remedy}"),
@@ -226,7 +258,7 @@ fn in_words(error: &StoreError) -> String {
     format!("{}: {}{remedy}", error.kind, error.source)
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

@@ -1,7 +1,7 @@
 //! `billing-watch scan`: files are read side by side, their findings come together in one place.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -13,27 +13,19 @@ use std::{
     time::Duration,
 };
 
-use billing_watch::{
-    alert::{AccountNames, Style},
-    cloudtrail::{KeyKind, LogFileName, ScanLimits, classify_key},
-    pipeline::Triage,
-};
+use billing_watch::cloudtrail::{KeyKind, LogFileName, classify_key};
 use clap::ColorChoice;
-use jiff::Timestamp;
 
 use crate::{
     Status, Stop, archive,
-    arguments::{Format, ScanArguments},
-    collection::{Collected, Collection},
+    arguments::ScanArguments,
+    collection::Collection,
     engine::{Engine, FileEnd, FileResult},
     inputs::{Input, Inputs},
-    output,
     progress::Progress,
-    report,
+    result,
     resume::{Done, Journal, Ticket},
-    rule_commands,
     s3::{self, Place},
-    selection::Selection,
 };
 
 /// How long a result is waited for before a look at Ctrl-C.
@@ -43,15 +35,8 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
 pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status, Stop> {
-    // Before hours of work, not after them.
-    for place in options.output.iter().chain(&options.report) {
-        output::refuse_to_overwrite(place, options.force)?;
-    }
-    let engine = Arc::new(engine(options)?);
-    let jobs = options.jobs.map_or_else(
-        || thread::available_parallelism().map_or(1, usize::from),
-        usize::from,
-    );
+    let engine = Arc::new(result::engine(&options.result)?);
+    let quiet = options.result.quiet;
     let (mut buckets, mut paths) = (Vec::new(), Vec::new());
     for path in &options.paths {
         match Place::parse(path) {
@@ -68,9 +53,9 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
         None => (None, Collection::default()),
     };
     // S3 would have to be listed twice to know the total.
-    let is_counted = Progress::is_shown(options.quiet) && buckets.is_empty();
+    let is_counted = Progress::is_shown(quiet) && buckets.is_empty();
     let total = is_counted.then(|| count_files(&paths));
-    let mut progress = Progress::new(options.quiet, total);
+    let mut progress = Progress::new(quiet, total);
     let work = Work {
         done: journal.as_ref().map_or_else(
             || vec![Done::default(); paths.len() + buckets.len()],
@@ -79,10 +64,10 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
         is_resumable: journal.is_some(),
         paths,
         buckets,
-        path_style: options.has_own_s3(),
+        path_style: options.result.s3.is_own(),
     };
     let interrupted = interruption(work.is_resumable)?;
-    read_all(&engine, &work, jobs, |file| {
+    read_all(&engine, &work, options.result.jobs(), |file| {
         if interrupted.load(Ordering::Relaxed)
             && let Some(journal) = &journal
         {
@@ -102,10 +87,7 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
                 status: Status::Incomplete,
             });
         }
-        progress.add(&file.name, file.bytes);
-        if let Some(message) = collection.add(file) {
-            progress.say(&format!("billing-watch: {message}"));
-        }
+        result::take(file, &mut collection, &mut progress);
         match (&mut journal, ticket) {
             (Some(journal), Some(ticket)) => journal.done(ticket, &collection),
             _ => Ok(()),
@@ -116,15 +98,11 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
         // If the output can't be written, the work was not in vain.
         journal.write(&collection)?;
     }
-    let collected = collection.finish();
-    write(options, &engine, &collected, color)?;
+    let status = result::conclude(&options.result, &engine, collection, color)?;
     if let Some(journal) = &journal {
         journal.remove()?;
     }
-    if !options.quiet {
-        eprint!("{}", output::summary_text(&collected.summary));
-    }
-    Ok(status(options, &collected))
+    Ok(status)
 }
 
 /// Returns whether somebody has pressed Ctrl-C, for a scan that then has something to note. Any other
@@ -141,124 +119,27 @@ fn interruption(is_resumable: bool) -> Result<Arc<AtomicBool>, Stop> {
 
 /// What tells this scan from others: everything that its result depends on.
 fn identity(options: &ScanArguments, engine: &Engine) -> String {
+    let result = &options.result;
     format!(
         "{:?} {:?} {:?} {:?} {} {:?} {} {:?}",
         options.paths,
-        options.from,
-        options.to,
-        options.since,
-        options.minimum_level,
+        result.dates.from,
+        result.dates.to,
+        result.dates.since,
+        result.minimum_level,
         (
-            &options.account,
-            &options.region,
-            &options.event_source,
-            options.format
+            &result.account,
+            &result.region,
+            &result.event_source,
+            result.format
         ),
         engine.triage.pack.identity(engine.now).digest,
         (
-            options.show_values,
-            &options.account_names,
-            options.max_expanded_bytes
+            result.show_values,
+            &result.account_names,
+            result.max_expanded_bytes
         ),
     )
-}
-
-fn status(options: &ScanArguments, collected: &Collected) -> Status {
-    let worst = collected
-        .found
-        .iter()
-        .map(|found| found.listing.level)
-        .max();
-    if options.fail_on.is_some_and(|level| worst >= Some(level)) {
-        Status::Findings
-    } else if collected.summary.files_failed > 0 {
-        Status::Incomplete
-    } else {
-        Status::Done
-    }
-}
-
-fn write(
-    options: &ScanArguments,
-    engine: &Engine,
-    collected: &Collected,
-    color: ColorChoice,
-) -> Result<(), Stop> {
-    let text = match options.format {
-        Format::Table => output::table(
-            collected,
-            output::is_coloured(color, options.output.is_none()),
-        ),
-        Format::Text | Format::Ocsf => output::rendered(collected, options.format),
-        Format::Json => output::json(collected),
-        Format::Jsonl => output::json_lines(collected),
-        Format::Csv => crate::sheet::csv(collected),
-    };
-    match &options.output {
-        Some(place) => output::write(place, &text, options.force)?,
-        None => output::print(&text)?,
-    }
-    if let Some(place) = &options.report {
-        let page = report::page(collected, &engine.selection, engine.now);
-        output::write(place, &page, options.force)?;
-    }
-    Ok(())
-}
-
-fn engine(options: &ScanArguments) -> Result<Engine, Stop> {
-    let now = Timestamp::now();
-    let pack = rule_commands::load(&options.rules)?;
-    let watched = options.watched(pack.sources().iter().cloned());
-    let since = match options.since {
-        Some(age) => Some(
-            now.checked_sub(age)
-                .map_err(|error| Stop::usage(format!("--since: {error}")))?,
-        ),
-        None => None,
-    };
-    let selection = Selection {
-        from: options.from.or(since),
-        to: options.to,
-        accounts: options.account.clone(),
-        regions: options.region.clone(),
-    };
-    if let (Some(from), Some(to)) = (selection.from, selection.to)
-        && from >= to
-    {
-        return Err(Stop::usage(format!(
-            "nothing lies between --from ({from}) and --to ({to})"
-        )));
-    }
-    Ok(Engine {
-        candidates: Arc::new(pack.candidates().clone()),
-        triage: Triage {
-            pack,
-            watched,
-            minimum_level: options.minimum_level,
-        },
-        limits: ScanLimits {
-            expanded_bytes: options.max_expanded_bytes,
-            ..ScanLimits::default()
-        },
-        selection,
-        style: Style {
-            withhold_values: !options.show_values,
-            account_names: account_names(options.account_names.as_deref())?,
-            time_zone: None,
-        },
-        format: options.format,
-        now,
-    })
-}
-
-/// Reads the names of accounts.
-pub(crate) fn account_names(file: Option<&Path>) -> Result<AccountNames, Stop> {
-    let Some(file) = file else {
-        return Ok(AccountNames::default());
-    };
-    let text = fs::read_to_string(file)
-        .map_err(|error| Stop::usage(format!("{} can't be read: {error}", file.display())))?;
-    AccountNames::parse(&text).map_err(|error| Stop::usage(format!("{}: {error}", file.display())))
 }
 
 fn count_files(paths: &[PathBuf]) -> u64 {

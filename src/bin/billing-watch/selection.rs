@@ -4,9 +4,9 @@ use billing_watch::cloudtrail::{LogFileName, Record};
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 
 /// Days that a file may come before its events, for clocks that differ.
-const DAYS_BEFORE: i64 = 1;
+pub(crate) const DAYS_BEFORE: i64 = 1;
 /// Days that a file may come after its events: CloudTrail delivers late events, too.
-const DAYS_AFTER: i64 = 30;
+pub(crate) const DAYS_AFTER: i64 = 30;
 
 /// What the user wants to see.
 #[derive(Clone, Debug, Default)]
