@@ -50,6 +50,7 @@ test-command-line: venv browser
 # What neither `check` nor a test looks at.
 lint: venv
 	cargo clippy --locked --no-default-features --lib -- -D warnings
+	cargo clippy --locked --bin billing-watch-function -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features cli --no-deps --lib --bins --examples
 	cargo test --locked --doc
 	@$(MAKE) sigma-check RULES=rules/filters

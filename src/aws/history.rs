@@ -39,7 +39,6 @@ impl S3History {
     }
 
     /// What creates jobs of S3 Batch Operations, with the same credentials.
-    #[cfg(feature = "cli")]
     pub fn batch_jobs(&self) -> super::BatchJobs {
         super::BatchJobs::new(&self.shared)
     }

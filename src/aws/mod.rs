@@ -5,6 +5,7 @@ mod account_names;
 mod alert_sink;
 #[cfg(feature = "cli")]
 mod batch_jobs;
+#[cfg(feature = "cli")]
 mod history;
 mod http;
 mod ledger_store;
@@ -20,14 +21,16 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
-#[cfg(feature = "cli")]
-pub use self::batch_jobs::{BatchJobs, JobError, JobOrder, JobReport, JobState};
 pub use self::{
     alert_sink::SnsAlertSink,
-    history::{ListedObject, S3History},
     ledger_store::{FunctionLedgerStore, S3LedgerStore},
     log_store::{S3Body, S3LogStore},
     rule_files::{Cause, RuleFiles, RulesError},
+};
+#[cfg(feature = "cli")]
+pub use self::{
+    batch_jobs::{BatchJobs, JobError, JobOrder, JobReport, JobState},
+    history::{ListedObject, S3History},
 };
 use crate::{config::Config, ledger::MemoryLedgerStore, pipeline::REQUEST_TIME};
 

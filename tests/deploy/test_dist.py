@@ -15,7 +15,7 @@ from stack import ROOT
 import release_notes
 from project import VERSION
 
-ZIP = f"billing-watch-{VERSION}-x86_64.zip"
+ZIP, CLI_ZIP = f"billing-watch-{VERSION}-x86_64.zip", f"billing-watch-cli-{VERSION}-x86_64.zip"
 
 
 def dist(folder, *architectures):
@@ -59,6 +59,19 @@ def test_the_zip_holds_an_executable_bootstrap_the_licence_and_the_notices(relea
         assert text in notices, text
     for name in ("proptest", "tiny_http", "serde_derive", "cc"):
         assert f"\n{name} " not in notices, name
+
+
+def test_the_command_line_comes_with_what_is_needed_to_try_it(release):
+    logs = [str(path.relative_to(ROOT)) for path in (ROOT / "examples/logs").iterdir()]
+    with zipfile.ZipFile(release / CLI_ZIP) as archive:
+        assert archive.testzip() is None
+        modes = {member.filename: oct(member.external_attr >> 16) for member in archive.infolist()}
+        assert modes == {"billing-watch": "0o100755", **dict.fromkeys(["LICENSE", "NOTICES", "README.md", *logs], "0o100644")} and len(logs) > 1
+        notices = archive.read("NOTICES").decode()
+    for name in ("clap", "maud", "aws-sdk-s3control"):
+        assert f"\n{name} " in notices, name
+    bill = json.loads((release / CLI_ZIP).with_suffix(".cdx.json").read_text())
+    assert {"clap", "maud"} <= {part["name"] for part in bill["components"]}
 
 
 @pytest.mark.parametrize("architecture, target", [("x86_64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")])

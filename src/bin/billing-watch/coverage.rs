@@ -13,7 +13,7 @@ pub(crate) struct Coverage {
     regions: BTreeSet<String>,
 }
 
-/// Days without any file of an account, between its files.
+/// Days in a row without any file of an account.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Gap {
     pub(crate) account: String,

@@ -216,7 +216,8 @@ fn shown(text: Option<&Escaped>) -> String {
     text.map_or_else(|| "unknown".to_owned(), Escaped::to_string)
 }
 
-fn counted(number: usize, what: &str) -> String {
+/// A number of things, in words.
+pub(crate) fn counted(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }

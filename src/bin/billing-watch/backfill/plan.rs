@@ -6,6 +6,7 @@ use billing_watch::{
     aws::{ListedObject, S3History},
     cloudtrail::LogFileName,
 };
+use indicatif::{HumanBytes, HumanCount};
 use jiff::Timestamp;
 
 use super::{duration, place_of};
@@ -125,27 +126,29 @@ impl Plan {
             (
                 "Log files",
                 format!(
-                    "{} of {}, by accounts: {}, Regions: {}",
-                    self.files,
-                    indicatif::HumanBytes(self.bytes),
-                    self.accounts.len(),
-                    self.regions.len()
-                ),
-            ),
-            (
-                "Left out",
-                format!(
-                    "{} objects, which are no log files of these dates",
-                    self.others
+                    "{} ({}) of {} and {}, by their names",
+                    HumanCount(self.files),
+                    HumanBytes(self.bytes),
+                    output::counted(self.accounts.len(), "account"),
+                    output::counted(self.regions.len(), "Region")
                 ),
             ),
         ];
+        if self.others > 0 {
+            lines.push((
+                "Left out",
+                format!(
+                    "{} objects, which are no log files of these dates",
+                    HumanCount(self.others)
+                ),
+            ));
+        }
         if self.archived > 0 {
             lines.push((
                 "Archived",
                 format!(
                     "{} log files are in Glacier or Deep Archive and would fail: restore them first",
-                    self.archived
+                    HumanCount(self.archived)
                 ),
             ));
         }
