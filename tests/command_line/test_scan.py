@@ -1,11 +1,13 @@
 """`billing-watch scan`: what it reads, what it finds, what it prints, and how it ends."""
 
+import contextlib
 import csv
 import gzip
 import io
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import tarfile
@@ -211,6 +213,31 @@ def test_data_goes_to_standard_output_and_progress_does_not_unless_there_is_a_te
     done = run("scan", "--format", "jsonl", "--quiet", folder.path)
     assert done.stderr == "" and json.loads(done.stdout)
     assert "\x1b" not in run("scan", folder.path).stderr
+
+
+def test_a_table_is_coloured_where_it_is_wanted(folder):
+    folder.put([record(1), record(2, "GetAddresses")])
+    red = "\x1b[1m\x1b[31m"
+    assert red in run("scan", "--color", "always", folder.path).stdout
+    for options in ((), ("--color", "never")):
+        assert "\x1b" not in run("scan", *options, folder.path).stdout
+    for variables, coloured in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        assert (red in on_a_terminal("scan", "--quiet", folder.path, env=variables)) == coloured, variables
+
+
+def on_a_terminal(*arguments, env):
+    """Runs the command line with a terminal as standard output. Returns what the terminal got."""
+    reader, writer = pty.openpty()
+    variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")} | env
+    with subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=writer, env=variables) as process:
+        os.close(writer)
+        shown = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(reader, 65_536):
+                shown += chunk
+    os.close(reader)
+    assert process.returncode == 0
+    return shown.decode()
 
 
 def test_json_lines_follow_the_schema(folder):
