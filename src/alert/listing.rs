@@ -25,6 +25,8 @@ pub struct Listing {
     pub account_name: Option<Escaped>,
     /// Root, or the kind and name of the actor.
     pub who: Escaped,
+    /// The session of a role, which may name a person.
+    pub session: Option<Escaped>,
     /// `userIdentity.type` of the record.
     pub actor_type: Escaped,
     /// ARN of the actor, or what else names it.
@@ -70,6 +72,16 @@ pub struct RuleAdvice {
     pub false_positives: Vec<Escaped>,
 }
 
+impl Listing {
+    /// Who acted, with the session of a role.
+    pub fn who_and_session(&self) -> String {
+        match &self.session {
+            Some(session) => format!("{} ({session})", self.who),
+            None => self.who.to_string(),
+        }
+    }
+}
+
 impl FindingContent {
     /// The finding as one row.
     pub fn listing(&self) -> Listing {
@@ -92,6 +104,7 @@ impl FindingContent {
                 .as_ref()
                 .and_then(|account| account.name.clone()),
             who: actor.who.clone(),
+            session: actor.session.clone(),
             actor_type: actor.actor_type.clone(),
             actor: named.into_iter().flatten().next().cloned(),
             outcome: self.outcome.word().to_owned(),

@@ -69,8 +69,6 @@ pub struct JobState {
     pub failures: Vec<String>,
     /// When it was created.
     pub created_at: Option<Timestamp>,
-    /// The bucket of the log files.
-    pub source_bucket: Option<String>,
     /// Where its completion report is to be.
     pub report: Option<JobReport>,
 }
@@ -86,10 +84,17 @@ pub struct JobReport {
 
 /// S3 Batch Operations has refused a request, in the service's own words.
 #[derive(Debug, thiserror::Error)]
-#[error("{action}: {source}")]
+#[error("{action}")]
 pub struct JobError {
     action: &'static str,
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl JobOrder {
+    /// Whether a job looks at an object of this key.
+    pub fn wants(key: &str) -> bool {
+        key.contains(KEY_PART) && key.ends_with(KEY_ENDING)
+    }
 }
 
 impl BatchJobs {
@@ -223,10 +228,6 @@ fn state(id: &str, job: JobDescriptor) -> JobState {
             manifest_key: format!("{}/job-{id}/manifest.json", report.prefix?),
         })
     });
-    let source = job.manifest_generator.and_then(|generator| {
-        let objects = generator.as_s3_job_manifest_generator().ok()?;
-        Some(bucket_of(&objects.source_bucket).to_owned())
-    });
     JobState {
         status: job
             .status
@@ -245,7 +246,6 @@ fn state(id: &str, job: JobDescriptor) -> JobState {
         created_at: job
             .creation_time
             .and_then(|time| Timestamp::from_second(time.secs()).ok()),
-        source_bucket: source,
         report,
     }
 }

@@ -20,26 +20,15 @@ pub enum BatchMode {
 }
 
 pub(super) fn parse(value: &Value) -> Result<Envelope, EnvelopeError> {
-    let schema_version = schema_version(value)?;
-    let mode = mode(value)?;
-    let tasks = tasks(value)?;
-    let mut deliveries = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let id = text(task, "taskId").ok_or(EnvelopeError::Incomplete {
+    let deliveries = deliveries(value)?;
+    if deliveries.iter().any(|delivery| delivery.id.is_empty()) {
+        // Without an id the task can't be answered.
+        return Err(EnvelopeError::Incomplete {
             shape: "S3 Batch task",
             part: "taskId",
-        })?;
-        let mut delivery = Delivery {
-            id: id.to_owned(),
-            batch_task: Some(mode),
-            ..Delivery::default()
-        };
-        match object(task) {
-            Ok(object_event) => delivery.object_events.push(object_event),
-            Err(problem) => delivery.problems.push(problem),
-        }
-        deliveries.push(delivery);
+        });
     }
+    let schema_version = schema_version(value)?;
     Ok(Envelope {
         deliveries,
         reply: Reply::S3Batch {
@@ -47,6 +36,25 @@ pub(super) fn parse(value: &Value) -> Result<Envelope, EnvelopeError> {
             invocation_id: value["invocationId"].clone(),
         },
     })
+}
+
+/// A delivery for each task.
+pub(super) fn deliveries(value: &Value) -> Result<Vec<Delivery>, EnvelopeError> {
+    schema_version(value)?;
+    let mode = mode(value)?;
+    let each = tasks(value)?.iter().map(|task| {
+        let mut delivery = Delivery {
+            id: text(task, "taskId").unwrap_or_default().to_owned(),
+            batch_task: Some(mode),
+            ..Delivery::default()
+        };
+        match object(task) {
+            Ok(object_event) => delivery.object_events.push(object_event),
+            Err(problem) => delivery.problems.push(problem),
+        }
+        delivery
+    });
+    Ok(each.collect())
 }
 
 fn object(task: &Value) -> Result<ObjectEvent, EnvelopeError> {

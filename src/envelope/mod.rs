@@ -271,7 +271,7 @@ impl Delivery {
         {
             self.collect(payload, below);
         } else if value.get("invocationSchemaVersion").is_some() {
-            for delivery in batch::parse(value)?.deliveries {
+            for delivery in batch::deliveries(value)? {
                 self.batch_task = delivery.batch_task;
                 self.object_events.extend(delivery.object_events);
                 self.problems.extend(delivery.problems);

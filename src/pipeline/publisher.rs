@@ -233,8 +233,8 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
         findings: &[&ClaimedFinding],
     ) -> Result<Vec<Failure>, Vec<Failure>> {
         let origin = self.context.origin;
-        // History can wait, and must not flood those who read about what happens now.
-        let turn = if self.context.backfill {
+        // History can wait, and must not flood the people who read about what happens now.
+        let turn = if self.context.backfill && topic.audience != Audience::Machines {
             self.deadline.while_sending(self.backfill_turn.lock()).await
         } else {
             None
@@ -252,31 +252,33 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
             .before_reply(self.sink.publish(topic, message));
         let answer = answer.await.unwrap_or_else(|| Err(SinkError::no_answer()));
         drop(permit);
-        match answer {
-            Ok(message_id) => {
-                let accepted = Accepted {
-                    topic,
-                    message,
-                    message_id,
-                    at: self.deadline.now(),
-                };
-                let pause = async {
-                    if let Some(turn) = turn {
-                        self.deadline.while_sending(sleep(BACKFILL_PAUSE)).await;
-                        drop(turn);
-                    }
-                };
-                let recording = self.record_publications(findings, &accepted);
-                let (failures, ()) = join(recording, pause).await;
-                Ok(failures)
+        // SNS may have accepted what it did not answer, so the pause follows in any case.
+        let pause = async {
+            if let Some(turn) = turn {
+                self.deadline.while_sending(sleep(BACKFILL_PAUSE)).await;
+                drop(turn);
             }
-            // Nobody may know whether SNS accepted it. Waiting until the claim expires would only delay
-            // the next try, which has to send the alert again in any case.
-            Err(error) => {
-                let failure = failure::publish(origin, topic, &error);
-                Err(self.fail(findings, failure).await)
+        };
+        let record = async {
+            match answer {
+                Ok(message_id) => {
+                    let accepted = Accepted {
+                        topic,
+                        message,
+                        message_id,
+                        at: self.deadline.now(),
+                    };
+                    Ok(self.record_publications(findings, &accepted).await)
+                }
+                // Nobody may know whether SNS accepted it. Waiting until the claim expires would only delay
+                // the next try, which has to send the alert again in any case.
+                Err(error) => {
+                    let failure = failure::publish(origin, topic, &error);
+                    Err(self.fail(findings, failure).await)
+                }
             }
-        }
+        };
+        join(record, pause).await.0
     }
 
     /// Notes that a topic has not accepted the message on these findings. Releases the claims that no other

@@ -168,7 +168,7 @@ def test_a_plan_counts_what_a_job_would_look_at(s3, environment, folder):
     assert lines["Log files"].split()[0] == "1" and lines["Left out"].split()[0] == "2"
     assert lines["Cost"].strip() == "about 0.25 dollars in us-east-1" and lines["Time"].strip() == "at least 1 min, with 10 invocations at a time"
     missing = run("backfill", "plan", "s3://no-such-bucket/", env=environment)
-    assert missing.returncode == 3 and "s3://no-such-bucket/: it does not exist" in missing.stderr
+    assert missing.returncode == 4 and "s3://no-such-bucket/: it does not exist" in missing.stderr
 
 
 def test_a_failed_job_says_why(s3, environment, batch, folder, function):
@@ -181,12 +181,26 @@ def test_a_failed_job_says_why(s3, environment, batch, folder, function):
     assert status.returncode == 4 and "Failure:   JobReportFailed: Not authorized to ? write" in status.stdout
 
 
+def test_a_job_that_did_not_reach_all_files_gives_no_complete_report(s3, environment, batch, folder, function, tmp_path):
+    for number in range(5):
+        folder.put([record(number)], name=f"File{number}")
+    upload(s3, folder)
+    job = started(environment)
+    batch.run(job, function, most=2)
+    batch.jobs[job]["status"] = "Cancelled"
+    batch.write_report(job)
+    report = run("backfill", "report", job, "--format", "json", env=environment)
+    assert report.returncode == 4 and f"job {job} is Cancelled: 3 log files were not handled" in report.stderr and "Incomplete:" in report.stderr
+    summary = json.loads(report.stdout)["summary"]
+    assert (summary["findings"], summary["files_failed"]) == (2, 3)
+
+
 def test_what_aws_refuses_is_said_in_its_words(environment, batch):
     unknown = run("backfill", "status", "no-such-job", env=environment)
-    assert unknown.returncode == 3 and "s3:DescribeJob: NoSuchJob: The specified job does not exist" in unknown.stderr
+    assert unknown.returncode == 4 and "s3:DescribeJob: NoSuchJob: The specified job does not exist" in unknown.stderr
     batch.refusal = ("AccessDenied", "not authorized to perform: s3:CreateJob")
     refused = run("backfill", "start", f"s3://{BUCKET}/", *START, env=environment)
-    assert refused.returncode == 3 and "s3:CreateJob: AccessDenied: not authorized" in refused.stderr and not refused.stdout
+    assert refused.returncode == 4 and "s3:CreateJob: AccessDenied: not authorized" in refused.stderr and not refused.stdout
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

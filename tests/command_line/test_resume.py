@@ -1,11 +1,16 @@
 """`billing-watch scan --resume`: what an interrupted scan has done is not done again, and nothing is left out."""
 
+import contextlib
+import datetime
+import http.server
 import json
 import os
 import signal
 import subprocess
 import tarfile
+import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -163,6 +168,98 @@ def test_an_interrupted_scan_of_s3_goes_on_where_it_was(s3, environment, tmp_pat
     assert done.returncode == 0 and len(result["findings"]) == 300
     summary = result["summary"]
     assert (summary["files_read"], summary["files_skipped"], summary["duplicates"]) == (3_000, {"not a log file by its name": 1}, 0)
+
+
+def test_what_storage_did_not_give_is_tried_again_and_only_that(s3, environment, tmp_path, folder):
+    for number in range(30):
+        folder.put([record(number)], name=f"File{number:04}")
+    upload(s3, folder)
+    denied = {f"File{number:04}" for number in (0, 7, 29)}
+    progress, output = tmp_path / "scan.progress", tmp_path / "out.json"
+    with failing_proxy(environment["AWS_ENDPOINT_URL"], denied) as address:
+        arguments = [f"s3://{BUCKET}/", "--resume", progress, "--format", "json", "-o", output]
+        failing = {**environment, "AWS_ENDPOINT_URL": address}
+        for _ in range(2):
+            done = run("scan", *arguments, "--force", env=failing)
+            assert done.returncode == 4 and "repeat the command" in done.stderr, done.stderr
+            summary = json.loads(output.read_text())["summary"]
+            assert (summary["findings"], summary["files_read"], summary["files_failed"], len(summary["failures"])) == (27, 27, 3, 3)
+    for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        if not any(name in entry["Key"] for name in denied):
+            s3.put_object(Bucket=BUCKET, Key=entry["Key"], Body=b"not read")
+    done = run("scan", *arguments, "--force", env=environment)
+    summary = json.loads(output.read_text())["summary"]
+    assert done.returncode == 0 and (summary["findings"], summary["files_read"], summary["files_failed"], summary["duplicates"]) == (30, 30, 0, 0)
+    assert not progress.exists()
+
+
+def test_a_local_file_that_may_not_be_read_is_tried_again(folder, tmp_path):
+    folder.put([record(1)], name="Aaaa")
+    missing = folder.path / "Bbbb.json.gz"
+    missing.symlink_to(tmp_path / "later.json.gz")
+    progress = tmp_path / "scan.progress"
+    arguments = [folder.path, "--resume", progress, "--format", "json"]
+    assert run("scan", *arguments).returncode == 4 and progress.exists()
+    folder.put([record(2)]).rename(tmp_path / "later.json.gz")
+    done = run("scan", *arguments)
+    assert done.returncode == 0 and len(json.loads(done.stdout)["findings"]) == 2 and not progress.exists()
+
+
+def test_a_damaged_member_of_an_archive_ends_no_scan(folder, tmp_path):
+    with tarfile.open(tmp_path / "logs.tar", "w") as archive:
+        archive.add(folder.put([], name="Bad", body=b"\x1f\x8b"), "Bad.json.gz")
+        archive.add(folder.put([record(1)], name="Good"), "Good.json.gz")
+    done = run("scan", tmp_path / "logs.tar", "--resume", tmp_path / "scan.progress", "--format", "jsonl")
+    assert done.returncode == 4 and len(done.stdout.splitlines()) == 1 and not (tmp_path / "scan.progress").exists()
+
+
+def test_an_age_means_the_same_in_each_run(folder, tmp_path):
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    time_of = lambda seconds: (now - datetime.timedelta(hours=1) + datetime.timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    day = f"{now:%Y%m%d}"
+    folder.put([record(1, time=time_of(3))], day=day, name="Aaaa")
+    block = folder.put([], day=day, name="Bbbb")
+    block.unlink()
+    os.mkfifo(block)
+    progress = tmp_path / "scan.progress"
+    arguments = [folder.path, "--since", "1h", "--resume", progress, "--format", "json", "--jobs", 2]
+    assert interrupted(arguments, lambda: time.sleep(1))[0] == 130
+    time.sleep(4)
+    block.unlink()
+    folder.put([record(2, time=time_of(3))], day=day, name="Bbbb")
+    assert len(json.loads(run("scan", *arguments).stdout)["findings"]) == 2
+
+
+@contextlib.contextmanager
+def failing_proxy(address, denied):
+    """An S3 that breaks off the bodies of some objects, and else is that of an address. Yields its own address."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments):
+            pass
+
+        def do_GET(self):
+            headers = {name: value for name, value in self.headers.items() if name.lower() in ("authorization", "x-amz-date")}
+            answer = urllib.request.urlopen(urllib.request.Request(address + self.path, headers=headers))
+            body = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if any(name in self.path.partition("?")[0] for name in denied):
+                self.wfile.write(body[:20])
+                self.close_connection = True
+                return
+            self.wfile.write(body)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_listing_that_fails_is_not_taken_for_an_end(s3, environment, tmp_path, folder):

@@ -1,10 +1,11 @@
 """`billing-watch rules …` and `preview`."""
 
+import gzip
 import json
 
 import pytest
 
-from conftest import ROOT, record, run
+from conftest import ACCOUNT, ROOT, record, run
 
 RULE = """title: User created
 id: 2b5f3e62-5a5e-4c3b-9c1e-0d6c8f1b7a44
@@ -58,7 +59,7 @@ def test_the_bundled_rules_pass_their_own_check():
 def test_the_check_runs_the_tests_beside_the_rules(rules):
     write_tests(rules, match=[user()], no_match=[user(sourceIPAddress="10.0.0.1")])
     done = run("rules", "check", rules)
-    assert done.returncode == 0 and done.stdout == "1 files, 2 records of tests, 0 problems\n"
+    assert done.returncode == 0 and done.stdout == "1 file, 2 tested records, 0 problems\n"
     write_tests(rules, match=[user(), user(eventName="DeleteUser")], no_match=[user()])
     done = run("rules", "check", rules)
     assert done.returncode == 1
@@ -137,10 +138,31 @@ def test_preview_shows_the_alert_in_each_format(tmp_path):
     assert "CloseAccount" in run("preview", place).stdout
     place.write_text(json.dumps(record(1, "GetAddresses", "s3.amazonaws.com")))
     done = run("preview", place)
-    assert done.returncode == 0 and done.stdout == "" and "No rule matches" in done.stderr
+    assert done.returncode == 0 and done.stdout == "" and "No alert at this minimum level" in done.stderr
 
 
-@pytest.mark.parametrize(("arguments", "says"), [(("completions", "bash"), "complete -F"), (("completions", "zsh"), "#compdef billing-watch"), (("man",), ".TH billing-watch")])
-def test_completions_and_the_man_page_are_printed(arguments, says):
-    done = run(*arguments)
+def test_preview_groups_and_selects_as_the_function_does(tmp_path):
+    role = {"type": "AssumedRole", "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/Finance/alice", "accountId": ACCOUNT}
+    place = tmp_path / "log.json.gz"
+    records = [record(1), record(2, "SetPayInformation", userIdentity=role), record(3, "GetBillsForBillingPeriod")]
+    place.write_bytes(gzip.compress(json.dumps({"Records": records}).encode()))
+    text = run("preview", place).stdout
+    assert [line for line in text.splitlines() if line.startswith("Subject: ")] == [
+        f"Subject: [CRITICAL] CloseAccount in {ACCOUNT} by root", f"Subject: [HIGH] SetPayInformation in {ACCOUNT} by role Finance",
+    ]
+    assert "GetBillsForBillingPeriod" in run("preview", place, "--minimum-level", "informational").stdout
+    assert "Record 3: GetBillsForBillingPeriod" in run("rules", "explain", place).stdout
+
+
+@pytest.mark.parametrize(("shell", "says"), [("bash", "complete -F"), ("zsh", "#compdef billing-watch"), ("fish", "complete -c billing-watch")])
+def test_completions_are_printed(shell, says):
+    done = run("completions", shell)
     assert done.returncode == 0 and says in done.stdout
+
+
+def test_each_command_has_a_man_page(tmp_path):
+    assert run("man", tmp_path).returncode == 0
+    assert {"billing-watch.1", "billing-watch-scan.1", "billing-watch-backfill-start.1"} <= {path.name for path in tmp_path.iterdir()}
+    assert "minimum\\-level" in (tmp_path / "billing-watch-scan.1").read_text()
+    done = run("man", tmp_path / "missing")
+    assert done.returncode == 3 and "missing can't be written" in done.stderr

@@ -26,6 +26,16 @@ def test_a_bucket_and_a_folder_of_the_same_files_hold_the_same_findings(s3, envi
     assert f"Print it: aws s3 cp s3://{BUCKET}/AWSLogs/" in text
 
 
+def test_many_threads_lose_no_object(s3, environment, folder):
+    for number in range(600):
+        folder.put([record(number)] if number % 10 == 0 else [], name=f"File{number:04}")
+    upload(s3, folder)
+    for jobs in (1, 8, 32):
+        done = run("scan", "--format", "json", "--jobs", jobs, f"s3://{BUCKET}/", env=environment)
+        summary = json.loads(done.stdout)["summary"]
+        assert (done.returncode, summary["files_read"], summary["findings"]) == (0, 600, 60), done.stderr
+
+
 def test_objects_outside_of_the_dates_are_listed_and_not_read(s3, environment, folder):
     folder.put([record(1)], day="20260302")
     folder.put([], day="20250302", body=b"not read")

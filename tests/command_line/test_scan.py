@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import tarfile
@@ -122,6 +123,57 @@ def test_other_files_are_skipped_with_a_reason(folder, tmp_path):
     assert summary["files_skipped"] == {"empty": 1, "no CloudTrail records": 1, "not a log file by its name": 2}
 
 
+def test_a_damaged_file_of_another_name_is_named_once_records_were_seen(tmp_path):
+    export = tmp_path / "export.json"
+    records = ",".join(json.dumps(record(number)) for number in range(2))
+    export.write_text(f'{{"Records":[{records},@@@,{records}]}}')
+    done = run("scan", "--format", "jsonl", export)
+    assert done.returncode == 4 and len(done.stdout.splitlines()) == 2 and "export.json: " in done.stderr
+
+
+def test_of_records_with_one_id_the_one_of_the_highest_level_stays(folder):
+    folder.put([record(1, "SetContactAddress")], name="Aaaa")
+    folder.put([record(1, "CloseAccount")], name="Bbbb")
+    assert [finding["event_name"] for finding in found(folder.path)] == ["CloseAccount"]
+
+
+def tar(place, *members):
+    """Writes an archive of `(header, content)`."""
+    with tarfile.open(place, "w:gz") as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return place
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path):
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type = tarfile.GNUTYPE_LONGNAME
+    place = tar(tmp_path / "bomb.tgz", (long_name, b"a" * 3_000_000), (tarfile.TarInfo("x.json"), b"{}"))
+    done = run("scan", place)
+    assert done.returncode == 4 and "more than 1048576 bytes between two files" in done.stderr
+
+
+def test_what_is_no_plain_file_in_an_archive_is_counted(tmp_path):
+    link = tarfile.TarInfo("link.json.gz")
+    link.type, link.linkname = tarfile.LNKTYPE, "other.json.gz"
+    good = gzip.compress(json.dumps({"Records": [record(1)]}).encode())
+    place = tar(tmp_path / "logs.tgz", (tarfile.TarInfo("good.json.gz"), good), (link, b""))
+    summary = json.loads(run("scan", "--format", "json", place).stdout)["summary"]
+    assert (summary["findings"], summary["files_skipped"]) == (1, {"no plain file in an archive": 1})
+
+
+def test_no_text_of_an_archive_or_a_rule_reaches_the_terminal_as_it_is(tmp_path):
+    place = tar(tmp_path / "bad.tar", (tarfile.TarInfo("\x1b]0;pwned\x07.json.gz"), b"\x1f\x8bno"))
+    damaged = bytearray(gzip.decompress(place.read_bytes()))
+    damaged[150] ^= 1
+    for name, body in (("a.tar", bytes(damaged)), ("b.tgz", place.read_bytes())):
+        (tmp_path / name).write_bytes(body)
+        for options in ((), ("--resume", tmp_path / "progress")):
+            done = run("scan", tmp_path / name, *options)
+            assert done.returncode == 4 and "\x1b" not in done.stderr + done.stdout and "\x07" not in done.stderr, done.stderr
+
+
 def test_odd_files_end_well(folder, tmp_path):
     folder.put([record(1)])
     odd = os.path.join(os.fsencode(folder.path), b"caf\xe9\x1b.json")
@@ -161,6 +213,19 @@ def test_a_closed_pipe_is_success(folder):
     command = f"set -o pipefail; {PROGRAM} scan --format csv --quiet {folder.path} | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("event_time,level,")
+    # What else was asked for is done all the same.
+    report = folder.path.parent / "report.html"
+    command = f"set -o pipefail; {PROGRAM} scan --format csv --fail-on high --report {report} {folder.path} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and "3000: 3000 critical" in done.stderr and "CloseAccount" in report.read_text()
+
+
+def test_an_output_without_a_folder_is_refused_before_the_work(folder, tmp_path):
+    folder.put([record(1)])
+    done = run("scan", folder.path, "-o", tmp_path / "missing/x")
+    assert done.returncode == 3 and done.stdout == "" and "there is no folder" in done.stderr
+    done = run("scan", folder.path, "-o", tmp_path / "x", "--report", tmp_path / "x")
+    assert done.returncode == 3 and "the same file" in done.stderr and not (tmp_path / "x").exists()
 
 
 def test_an_interrupted_scan_leaves_no_half_result(folder, tmp_path):
@@ -206,6 +271,12 @@ def test_the_summary_names_gaps_of_days_and_accounts(folder):
     assert f"account {ACCOUNT}, 2026-03-03 to 2026-03-04 (2 days)" in done.stderr
     assert "account 444455556666, 2026-03-02 to 2026-03-05 (4 days)" in done.stderr
     assert "2 accounts and 2 Regions" in done.stderr and done.stdout == "No findings.\n"
+    # What was not asked for, and what could not be read, covers nothing.
+    done = run("scan", folder.path, "--account", ACCOUNT, "--from", "2026-03-02", "--to", "2026-03-05", "--region", "us-east-1")
+    assert "2026-03-03 to 2026-03-04" in done.stderr and "444455556666" not in done.stderr and "1 account and 1 Region" in done.stderr
+    folder.put([], day="20260303", body=b"\x1f\x8b")
+    folder.put([record(1)], day="20260304")
+    assert f"account {ACCOUNT}, 2026-03-03 to 2026-03-03 (1 day)" in run("scan", folder.path).stderr
 
 
 def test_data_goes_to_standard_output_and_progress_does_not_unless_there_is_a_terminal(folder):
@@ -251,15 +322,18 @@ def test_json_lines_follow_the_schema(folder):
         jsonschema.validate({**findings[0], "more": 1}, SCHEMA)
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")'])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "=cmd|' /C calc'!A0", "x;=1+1", "x\t@SUM(A1)", 'x; "=1', '=HYPERLINK("http://x","y")'])
 def test_a_spreadsheet_takes_no_cell_for_a_formula(folder, text):
     hostile = {name: text for name in ("userAgent", "sourceIPAddress", "awsRegion", "errorCode", "eventID")}
     folder.put([record(1, recipientAccountId=text, userIdentity={"type": text, "arn": text, "userName": text}, **hostile)])
     done = run("scan", "--format", "csv", folder.path)
     head, row = csv.reader(io.StringIO(done.stdout))
-    assert len(head) == len(row) == 18
+    assert len(head) == len(row) == 19
     for cell in row:
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")), cell
+        # Each character that may separate cells where the file is opened.
+        for part in re.split(r"[;,|\t]", cell):
+            assert not part.strip(' "').startswith(("=", "+", "-", "@")), cell
+        assert not cell.startswith(("\t", "\r")), cell
 
 
 def test_text_and_ocsf_are_those_of_alerts(folder):

@@ -452,7 +452,8 @@ fn alerts_of_a_backfill_are_marked_and_come_one_a_second() {
     drop(pipeline);
     let messages = harness.sink.messages.borrow();
     assert_eq!(messages.len(), 12);
-    assert!(took >= std::time::Duration::from_secs(12), "{took:?}");
+    // Those of people and chat; machines take as many as there are.
+    assert!(took >= std::time::Duration::from_secs(8), "{took:?}");
     for (_, message) in &*messages {
         let attributes = &message.attributes;
         assert!(

@@ -11,6 +11,10 @@ use jiff::{Span, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 
 use crate::Stop;
 
+/// What ends a help text.
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 findings with --fail-on, 2 rules that can't be loaded, 3 wrong \
+     arguments or an output that can't be written, 4 some files could not be read.";
+
 /// Finds sensitive changes to the billing, the ownership and the contacts of AWS accounts in CloudTrail's
 /// log files.
 #[derive(Debug, Parser)]
@@ -34,7 +38,7 @@ pub(crate) enum Command {
     /// List, show, check and explain rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Show the alert that records would cause.
+    /// Show the alerts that records would cause.
     Preview(PreviewArguments),
     /// Look through years of log files on S3 Batch Operations.
     #[command(subcommand)]
@@ -44,13 +48,15 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the man page.
-    Man,
+    /// Write the man pages, one for each command, into a folder.
+    Man {
+        /// The folder, which exists.
+        folder: PathBuf,
+    },
 }
 
-/// Exit status: 0 done, 1 findings with --fail-on, 2 rules that can't be loaded, 3 wrong arguments or an
-/// output that can't be written, 4 some files could not be read.
 #[derive(Args, Debug)]
+#[command(after_help = EXIT_STATUS)]
 pub(crate) struct ScanArguments {
     /// Files, folders of any depth, tar archives (.tar, .tar.gz, .tgz), `s3://bucket/prefix`, or - for
     /// standard input.
@@ -75,11 +81,12 @@ pub(crate) struct ResultArguments {
     /// Only this Region. May be given several times.
     #[arg(long)]
     pub(crate) region: Vec<String>,
-    /// Watched sources, separated by commas. billing-family are all that the rules of the pack name.
-    #[arg(long, default_value = "billing-family")]
+    /// Watched event sources, separated by commas. billing-family means all that the rules name.
+    #[arg(long, value_name = "SOURCES", default_value = "billing-family")]
     pub(crate) event_source: String,
-    /// Lowest level of the findings.
-    #[arg(long, default_value = "medium", value_parser = level)]
+    /// Lowest level of the rules that count: informational, low, medium, high or critical. A failed attempt is
+    /// shown one level lower than its rule.
+    #[arg(long, value_name = "LEVEL", default_value = "medium", value_parser = level)]
     pub(crate) minimum_level: Level,
     #[command(flatten)]
     pub(crate) rules: RuleArguments,
@@ -98,7 +105,7 @@ pub(crate) struct ResultArguments {
     /// Files that are read at the same time. By default as many as there are processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
-    /// End with status 1 if there is a finding of this level or a higher one.
+    /// End with status 1 if there is a finding that is shown with this level or a higher one.
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub(crate) fail_on: Option<Level>,
     /// File with names of accounts, as JSON or YAML.
@@ -107,37 +114,26 @@ pub(crate) struct ResultArguments {
     /// Show personal values, such as addresses and names, which are withheld otherwise.
     #[arg(long)]
     pub(crate) show_values: bool,
-    /// Say nothing on standard error but what went wrong.
+    /// Print only errors on standard error.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Largest expanded size of one file, in bytes.
     #[arg(long, default_value_t = 1 << 30)]
     pub(crate) max_expanded_bytes: u64,
-    #[command(flatten)]
-    pub(crate) s3: S3Arguments,
 }
 
 /// When the events happened.
 #[derive(Args, Debug)]
 pub(crate) struct DateArguments {
-    /// First moment of the events: a date such as 2026-03-02, or a time in RFC 3339.
+    /// First moment of the events: a date such as 2026-03-02, in UTC, or a time in RFC 3339.
     #[arg(long, value_parser = first_moment)]
     pub(crate) from: Option<Timestamp>,
-    /// Last moment of the events. A date includes the whole day.
+    /// End of the events, likewise. A date includes its day, a time is the first moment that does not count.
     #[arg(long, value_parser = last_moment)]
     pub(crate) to: Option<Timestamp>,
-    /// Only events of the last days, hours or weeks, such as 90d.
+    /// Only events of the last hours, days or weeks: a number with h, d or w, such as 90d. Not with --from.
     #[arg(long, conflicts_with = "from", value_parser = age)]
     pub(crate) since: Option<Span>,
-}
-
-/// The SDK reads these variables itself. S3 at an address of one's own knows no bucket host names.
-#[derive(Args, Debug)]
-pub(crate) struct S3Arguments {
-    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
-    endpoint_url: Option<String>,
-    #[arg(long, env = "AWS_ENDPOINT_URL_S3", hide = true)]
-    endpoint_url_s3: Option<String>,
 }
 
 /// History on S3 Batch Operations: the function looks through millions of log files.
@@ -170,15 +166,16 @@ pub(crate) struct PlanArguments {
     /// Invocations of the backfill function at the same time: the stack's parameter `BackfillConcurrency`.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) concurrency: u16,
-    /// Say nothing on standard error but what went wrong.
+    /// Print only errors on standard error.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    #[command(flatten)]
-    pub(crate) s3: S3Arguments,
 }
 
-/// The stack's output `BackfillArguments` has the values of --function, --role and --report-bucket.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "billing-watch backfill start [OPTIONS] <PLACE> --function <ARN> --role <ARN> --report-bucket <NAME>\n       billing-watch backfill start --confirm <JOB>",
+    after_help = "The stack's output BackfillArguments has --function, --role and --report-bucket.\n\nThe dates choose log files by when they were written to the bucket: from a day before --from to 30 days after --to."
+)]
 pub(crate) struct StartArguments {
     /// Where the log files are: `s3://bucket/prefix`.
     #[arg(required_unless_present = "confirm")]
@@ -194,10 +191,10 @@ pub(crate) struct StartArguments {
     /// Bucket for the job's completion report.
     #[arg(long, value_name = "NAME", required_unless_present = "confirm")]
     pub(crate) report_bucket: Option<String>,
-    /// Alert on findings as well, marked as a backfill. Without it they stand in the report only.
+    /// Alert on findings as well, marked as a backfill. Without it they are only in the report.
     #[arg(long)]
     pub(crate) alert: bool,
-    /// Let this job run, which was created before.
+    /// Run a job that `start` has created. No other option is allowed.
     #[arg(long, value_name = "JOB", exclusive = true)]
     pub(crate) confirm: Option<String>,
 }
@@ -232,9 +229,12 @@ pub(crate) enum RulesCommand {
         /// The folder.
         dir: PathBuf,
     },
-    /// Say for each record of a file which rules match, and which rule of its event does not and why.
+    /// Say for each record of a file which rules match, and why a rule that names its event does not.
     Explain {
-        /// A log file, or one record or several, as JSON.
+        /// Show values of parameters and answers, which may be personal.
+        #[arg(long)]
+        show_values: bool,
+        /// A log file, an event of EventBridge, or one record or several, as JSON. It may be compressed.
         file: PathBuf,
         #[command(flatten)]
         rules: RuleArguments,
@@ -243,11 +243,14 @@ pub(crate) enum RulesCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct PreviewArguments {
-    /// A log file, or one record or several, as JSON.
+    /// A log file, an event of EventBridge, or one record or several, as JSON. It may be compressed.
     pub(crate) file: PathBuf,
     /// Format of the alert.
     #[arg(long, default_value = "text")]
     pub(crate) format: AlertFormat,
+    /// Lowest level of the rules that alert.
+    #[arg(long, value_name = "LEVEL", default_value = "medium", value_parser = level)]
+    pub(crate) minimum_level: Level,
     /// File with names of accounts, as JSON or YAML.
     #[arg(long, value_name = "FILE")]
     pub(crate) account_names: Option<PathBuf>,
@@ -279,17 +282,6 @@ pub(crate) enum AlertFormat {
     Chat,
     /// OCSF Detection Findings.
     Ocsf,
-}
-
-impl S3Arguments {
-    /// Whether S3 is at an address of one's own.
-    pub(crate) fn is_own(&self) -> bool {
-        let addresses = [&self.endpoint_url, &self.endpoint_url_s3];
-        addresses
-            .into_iter()
-            .flatten()
-            .any(|address| !address.is_empty())
-    }
 }
 
 impl DateArguments {

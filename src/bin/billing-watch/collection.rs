@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, hash_map},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map},
 };
 
 use billing_watch::{alert::RuleAdvice, rules::Level};
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     coverage::{Coverage, Gap},
     engine::{FileEnd, FileResult, Found},
+    output,
+    selection::Selection,
 };
 
 /// Messages on single files that a summary repeats.
@@ -38,7 +40,7 @@ pub(crate) struct Summary {
     /// Files that could not be read to their end.
     pub(crate) files_failed: u64,
     /// Names of the first of these, each with its problem.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: BTreeSet<String>,
     pub(crate) bytes: u64,
     pub(crate) expanded_bytes: u64,
     pub(crate) findings: u64,
@@ -71,6 +73,17 @@ pub(crate) struct Collected {
     pub(crate) summary: Summary,
 }
 
+impl Summary {
+    /// Counts files that could not be read to their end, and says why.
+    pub(crate) fn fail(&mut self, files: u64, message: String) {
+        self.files_failed += files;
+        self.failures.insert(message);
+        if self.failures.len() > LISTED_FAILURES {
+            self.failures.pop_last();
+        }
+    }
+}
+
 impl Collection {
     /// Adds what became of a file. Returns a message where it could not be read.
     pub(crate) fn add(&mut self, file: FileResult) -> Option<String> {
@@ -82,22 +95,25 @@ impl Collection {
         summary.unwatched += file.unwatched;
         summary.unselected += file.unselected;
         let mut message = None;
+        let is_read = file.end == FileEnd::Read;
         match file.end {
             FileEnd::Read => summary.files_read += 1,
             FileEnd::Skipped(reason) => {
                 *summary.files_skipped.entry(reason.to_owned()).or_default() += 1;
             }
-            FileEnd::Failed(problem) => {
-                summary.files_failed += 1;
+            FileEnd::Failed(problem) | FileEnd::Unread(problem) | FileEnd::NotListed(problem) => {
+                let problem = output::without_controls(&problem);
                 let text = format!("{}: {problem}", file.name.escape_debug());
-                if summary.failures.len() < LISTED_FAILURES {
-                    summary.failures.push(text.clone());
-                }
+                summary.fail(1, text.clone());
                 message = Some(text);
             }
         }
-        if let Some(name) = &file.log_file {
+        // What could not be read is not covered.
+        if let (true, Some(name)) = (is_read, &file.log_file) {
             self.coverage.add(name);
+        }
+        for advice in file.advice {
+            self.advice.entry(advice.id.to_string()).or_insert(advice);
         }
         for found in file.found {
             self.add_finding(found);
@@ -105,25 +121,29 @@ impl Collection {
         message
     }
 
-    /// A record counts once. Of its copies, that of the file whose name comes first stays.
+    /// A record counts once. Of its copies, the one of the highest level stays, and of these that of the file
+    /// whose name comes first.
     fn add_finding(&mut self, found: Found) {
-        let file = |found: &Found| found.listing.log_file.as_ref().map(ToString::to_string);
+        let rank = |found: &Found| {
+            let file = found.listing.log_file.as_ref().map(ToString::to_string);
+            (Reverse(found.listing.level), file)
+        };
         match self.found.entry(found.record.clone()) {
             hash_map::Entry::Vacant(place) => {
-                let advice = self.advice.entry(found.advice.id.to_string());
-                advice.or_insert_with(|| found.advice.clone());
                 place.insert(found);
             }
             hash_map::Entry::Occupied(mut place) => {
                 self.summary.duplicates += 1;
-                if file(&found) < file(place.get()) {
+                if rank(&found) < rank(place.get()) {
                     place.insert(found);
                 }
             }
         }
     }
 
-    pub(crate) fn finish(mut self) -> Collected {
+    /// Brings everything into order. `selection` says which accounts and days may have gaps.
+    pub(crate) fn finish(mut self, selection: &Selection) -> Collected {
+        self.coverage.retain(selection);
         let mut found: Vec<Found> = self.found.into_values().collect();
         found.sort_by(|a, b| {
             let key = |one: &Found| (one.listing.event_time, one.record.clone());
@@ -148,7 +168,6 @@ impl Collection {
         summary.accounts = self.coverage.accounts().map(str::to_owned).collect();
         summary.regions = self.coverage.regions().map(str::to_owned).collect();
         summary.gaps = self.coverage.gaps();
-        summary.failures.sort();
         let mut advice: Vec<_> = self.advice.into_values().collect();
         advice.sort_by_key(|one| (Reverse(one.level), one.title.clone()));
         Collected {

@@ -6,6 +6,8 @@ use billing_watch::cloudtrail::LogFileName;
 use jiff::{ToSpan as _, civil::Date};
 use serde::{Deserialize, Serialize};
 
+use crate::selection::Selection;
+
 /// The days of each account that have a file, told by the names.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Coverage {
@@ -46,6 +48,20 @@ impl Coverage {
         let first = self.days.values().filter_map(BTreeSet::first).min()?;
         let last = self.days.values().filter_map(BTreeSet::last).max()?;
         Some((*first, *last))
+    }
+
+    /// Forgets what was not asked for: other accounts and days.
+    pub(crate) fn retain(&mut self, selection: &Selection) {
+        if !selection.accounts.is_empty() {
+            self.days
+                .retain(|account, _| selection.accounts.contains(account));
+        }
+        let (first, last) = selection.days();
+        for days in self.days.values_mut() {
+            days.retain(|day| {
+                first.is_none_or(|first| *day >= first) && last.is_none_or(|last| *day <= last)
+            });
+        }
     }
 
     /// The gaps of each account, from the first day of any account to the last one: an account that stops

@@ -41,7 +41,6 @@ pub(crate) struct Found {
     /// What tells its record from others: the same in each copy.
     pub(crate) record: String,
     pub(crate) listing: Listing,
-    pub(crate) advice: RuleAdvice,
     /// The finding in the format of the output, where that is an alert's.
     pub(crate) rendered: Option<String>,
 }
@@ -56,6 +55,8 @@ pub(crate) struct FileResult {
     pub(crate) bytes: u64,
     pub(crate) expanded_bytes: u64,
     pub(crate) found: Vec<Found>,
+    /// The advice of their rules, each once.
+    pub(crate) advice: Vec<RuleAdvice>,
     pub(crate) below_level: u64,
     pub(crate) suppressed: u64,
     pub(crate) unwatched: u64,
@@ -73,8 +74,12 @@ pub(crate) enum FileEnd {
     Read,
     /// Not read, or not a log file: the reason.
     Skipped(&'static str),
-    /// Not read to its end: the problem.
+    /// Not read to its end, because it is damaged: the problem.
     Failed(String),
+    /// Not read to its end, because storage failed: the problem.
+    Unread(String),
+    /// No file but a listing, which did not come to its end: the problem.
+    NotListed(String),
 }
 
 /// One file on its way from chunks to findings. Feed it whenever it wants input.
@@ -168,12 +173,14 @@ impl<'a> FileScan<'a> {
         let is_named = self.result.log_file.is_some();
         self.result.end = match end {
             Ok(()) => FileEnd::Read,
-            Err(Problem::Scan(ScanError::Empty)) if !is_named => FileEnd::Skipped("empty"),
-            Err(Problem::Scan(error)) if !is_named && !error_of_log_file(&error) => {
-                FileEnd::Skipped("no CloudTrail records")
+            Err(Problem::Scan(error)) if !is_named && self.scan.holds_no_records(&error) => {
+                FileEnd::Skipped(match error {
+                    ScanError::Empty => "empty",
+                    _ => "no CloudTrail records",
+                })
             }
             Err(Problem::Scan(error)) => FileEnd::Failed(remedied(&error)),
-            Err(Problem::Read(error)) => FileEnd::Failed(error),
+            Err(Problem::Read(error)) => FileEnd::Unread(error),
         };
         self.result
     }
@@ -203,10 +210,16 @@ impl<'a> FileScan<'a> {
                 if self.object.is_none() {
                     listing.log_file = Some(Escaped::untrusted(&result.name, NAME_CHARACTERS));
                 }
+                if !result
+                    .advice
+                    .iter()
+                    .any(|known| known.id == listing.rule_id)
+                {
+                    result.advice.push(words.advice());
+                }
                 result.found.push(Found {
                     record: RecordId::of(&finding.record).key().to_owned(),
                     listing,
-                    advice: words.advice(),
                     rendered: engine.rendered(&words, &context),
                 });
             }
@@ -219,14 +232,6 @@ pub(crate) enum Problem {
     Scan(ScanError),
     /// Storage failed, in its own words.
     Read(String),
-}
-
-/// Whether an error says that a file of any name is a log file all the same.
-fn error_of_log_file(error: &ScanError) -> bool {
-    !matches!(
-        error,
-        ScanError::Empty | ScanError::NotJson { .. } | ScanError::NoRecords
-    )
 }
 
 fn remedied(error: &ScanError) -> String {

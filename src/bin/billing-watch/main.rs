@@ -45,7 +45,7 @@ enum Status {
     Rules = 2,
     /// The arguments are wrong, or the output can't be written.
     Usage = 3,
-    /// Some files could not be read: what they hold is not in the result.
+    /// Some files could not be read, so what they hold is not in the result; or AWS has refused something.
     Incomplete = 4,
 }
 
@@ -61,6 +61,13 @@ impl Stop {
         Self {
             message: message.into(),
             status: Status::Usage,
+        }
+    }
+
+    fn incomplete(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status: Status::Incomplete,
         }
     }
 
@@ -98,7 +105,7 @@ fn main() -> ExitCode {
     };
     let status = run(arguments).unwrap_or_else(|stop| {
         if !stop.message.is_empty() {
-            eprintln!("billing-watch: {}", stop.message);
+            eprintln!("billing-watch: {}", output::without_controls(&stop.message));
         }
         stop.status
     });
@@ -118,12 +125,9 @@ fn run(arguments: Arguments) -> Result<Status, Stop> {
             output::print(&String::from_utf8_lossy(&script))?;
             Ok(Status::Done)
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command())
-                .render(&mut page)
-                .map_err(|error| Stop::output(&error, "the man page"))?;
-            output::print(&String::from_utf8_lossy(&page))?;
+        Command::Man { folder } => {
+            clap_mangen::generate_to(Arguments::command(), &folder)
+                .map_err(|error| Stop::output(&error, &folder.display().to_string()))?;
             Ok(Status::Done)
         }
     }

@@ -21,6 +21,11 @@ use crate::{
     engine::Found,
 };
 
+/// Between two alerts.
+pub(crate) const SEPARATOR: &str = concat!(
+    "\n────────────────────────────────────────────",
+    "────────────────────────────────\n"
+);
 /// Most gaps that the summary on standard error lists.
 const LISTED_GAPS: usize = 10;
 
@@ -43,20 +48,27 @@ pub(crate) fn labelled(lines: &[(&str, String)]) -> String {
     })
 }
 
-/// A text without what a terminal would execute.
+/// A text without what a terminal would execute; its lines stay.
 pub(crate) fn without_controls(text: &str) -> String {
-    let visible = |character: char| {
-        if character.is_control() {
-            '?'
-        } else {
-            character
-        }
+    let visible = |character: char| match character {
+        '\n' => '\n',
+        character if character.is_control() => '?',
+        character => character,
     };
     text.chars().map(visible).collect()
 }
 
-/// Refuses a place that exists.
+/// Refuses a place that exists, or whose folder does not.
 pub(crate) fn refuse_to_overwrite(place: &Path, force: bool) -> Result<(), Stop> {
+    let folder = place
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let (place, folder) = (place.display(), folder.display());
+        return Err(Stop::usage(format!(
+            "{place} can't be written: there is no folder {folder}"
+        )));
+    }
     if !force && place.exists() {
         return Err(Stop::usage(format!(
             "{} exists; give another name, or --force to overwrite it",
@@ -148,7 +160,7 @@ pub(crate) fn table(collected: &Collected, coloured: bool) -> String {
             shown(one.event_name.as_ref()),
             one.outcome.clone(),
             account,
-            one.who.to_string(),
+            one.who_and_session(),
             shown(one.address.as_ref()),
         ]);
     }
@@ -174,7 +186,7 @@ pub(crate) fn rendered(collected: &Collected, format: Format) -> String {
         .collect();
     match format {
         Format::Text if texts.is_empty() => "No findings.\n".to_owned(),
-        Format::Text => texts.join(&format!("\n{}\n", "─".repeat(76))),
+        Format::Text => texts.join(SEPARATOR),
         _ => lines(texts.into_iter().map(str::to_owned)),
     }
 }
@@ -271,7 +283,7 @@ pub(crate) fn summary_text(summary: &Summary) -> String {
         ),
     ] {
         if count > 0 {
-            line("", format!("{count} more {what}"));
+            line("", format!("{count} more: {what}"));
         }
     }
     if !summary.accounts.is_empty() {

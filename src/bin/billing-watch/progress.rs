@@ -86,7 +86,8 @@ impl Progress {
 
 /// The end of a name, which tells files apart, without what a terminal would execute.
 fn shortened(name: &str) -> String {
-    let visible: Vec<char> = output::without_controls(name).chars().collect();
+    let name = output::without_controls(name).replace('\n', "?");
+    let visible: Vec<char> = name.chars().collect();
     let start = visible.len().saturating_sub(40);
     visible[start..].iter().collect()
 }

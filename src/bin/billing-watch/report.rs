@@ -228,7 +228,7 @@ fn row(one: &Listing) -> Markup {
             }
             td { (one.outcome) }
             td { (account(one)) }
-            td { (one.who) }
+            td { (one.who_and_session()) }
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn conclude(
     collection: Collection,
     color: ColorChoice,
 ) -> Result<Status, Stop> {
-    let collected = collection.finish();
+    let collected = collection.finish(&engine.selection);
     write(options, engine, &collected, color)?;
     if !options.quiet {
         eprint!("{}", output::summary_text(&collected.summary));
@@ -65,6 +65,10 @@ fn write(
     collected: &Collected,
     color: ColorChoice,
 ) -> Result<(), Stop> {
+    if let Some(place) = &options.report {
+        let page = report::page(collected, &engine.selection, engine.now);
+        output::write(place, &page, options.force)?;
+    }
     let text = match options.format {
         Format::Table => output::table(
             collected,
@@ -77,11 +81,11 @@ fn write(
     };
     match &options.output {
         Some(place) => output::write(place, &text, options.force)?,
-        None => output::print(&text)?,
-    }
-    if let Some(place) = &options.report {
-        let page = report::page(collected, &engine.selection, engine.now);
-        output::write(place, &page, options.force)?;
+        // Whoever reads it may have stopped, which changes nothing else.
+        None => match output::print(&text) {
+            Err(stop) if stop.status == Status::Done => {}
+            printed => printed?,
+        },
     }
     Ok(())
 }
@@ -91,6 +95,9 @@ pub(crate) fn engine(options: &ResultArguments) -> Result<Engine, Stop> {
     // Before hours of work, not after them.
     for place in options.output.iter().chain(&options.report) {
         output::refuse_to_overwrite(place, options.force)?;
+    }
+    if options.output.is_some() && options.output == options.report {
+        return Err(Stop::usage("--output and --report name the same file"));
     }
     let now = Timestamp::now();
     let pack = rule_commands::load(&options.rules)?;

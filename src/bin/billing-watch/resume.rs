@@ -1,16 +1,18 @@
 //! How far a scan has come, in a file, so that it can go on after it was interrupted.
 //!
 //! The inputs of each place come in an order that is the same each time. Of each place the file holds the
-//! last input before which all are done, and the few after it that are done as well: as many as are read
-//! at the same time. So the file does not grow with the number of inputs.
+//! last input before which all are done, those after it that are done as well, and those that storage did
+//! not give. So the file grows with what runs ahead of one slow input, and not with all inputs.
 
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Stop, collection::Collection};
@@ -25,9 +27,18 @@ const VERSION: u32 = 1;
 pub(crate) struct Ticket {
     /// The index of the place.
     pub(crate) place: usize,
-    /// Counts the inputs of the place in this run.
-    pub(crate) number: u64,
+    /// Counts the inputs of the place in this run; `None` for one that an earlier run could not read.
+    pub(crate) number: Option<u64>,
     pub(crate) name: String,
+}
+
+/// What earlier runs have done of an input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Earlier {
+    Nothing,
+    /// Storage did not give it.
+    Tried,
+    Done,
 }
 
 /// What is done of one place.
@@ -36,16 +47,27 @@ pub(crate) struct Done {
     /// All inputs up to this one are done.
     up_to: Option<String>,
     /// These are done as well.
-    beyond: Vec<String>,
+    beyond: HashSet<String>,
+    /// These are to be tried again, although they are among the others.
+    again: BTreeSet<String>,
 }
 
 impl Done {
-    /// Whether an input was done by an earlier run. `is_after` compares the names of two inputs.
-    pub(crate) fn includes(&self, name: &str, is_after: impl Fn(&str, &str) -> bool) -> bool {
-        self.up_to
-            .as_deref()
-            .is_some_and(|last| !is_after(name, last))
-            || self.beyond.iter().any(|done| done == name)
+    /// What earlier runs have done of an input. `is_after` compares the names of two inputs.
+    pub(crate) fn of(&self, name: &str, is_after: impl Fn(&str, &str) -> bool) -> Earlier {
+        let is_before = |last| !is_after(name, last);
+        if self.again.contains(name) {
+            Earlier::Tried
+        } else if self.up_to.as_deref().is_some_and(is_before) || self.beyond.contains(name) {
+            Earlier::Done
+        } else {
+            Earlier::Nothing
+        }
+    }
+
+    /// The inputs that storage did not give.
+    pub(crate) fn again(&self) -> impl Iterator<Item = &str> {
+        self.again.iter().map(String::as_str)
     }
 
     /// The input up to which all are done.
@@ -60,6 +82,8 @@ struct State {
     version: u32,
     /// What makes it the same scan.
     scan: String,
+    /// The first moment that counts, which `--since` tells by the time of the first run.
+    from: Option<Timestamp>,
     places: Vec<Done>,
     collection: Collection,
 }
@@ -69,6 +93,7 @@ struct State {
 struct StateRef<'a> {
     version: u32,
     scan: &'a str,
+    from: Option<Timestamp>,
     places: Vec<Done>,
     collection: &'a Collection,
 }
@@ -77,6 +102,7 @@ struct StateRef<'a> {
 pub(crate) struct Journal {
     file: PathBuf,
     scan: String,
+    from: Option<Timestamp>,
     places: Vec<Progress>,
     written: Instant,
 }
@@ -90,6 +116,8 @@ struct Progress {
     up_to: Option<String>,
     /// Inputs after it that are done.
     beyond: BTreeMap<u64, String>,
+    /// Inputs that storage did not give.
+    again: BTreeSet<String>,
 }
 
 impl Progress {
@@ -98,21 +126,24 @@ impl Progress {
         Done {
             up_to: self.up_to.clone().or_else(|| self.before.up_to.clone()),
             beyond: earlier.chain(self.beyond.values().cloned()).collect(),
+            again: self.again.clone(),
         }
     }
 }
 
 impl Journal {
-    /// Begins, or goes on where the file of an earlier run ends. `scan` tells this scan from others.
+    /// Begins, or goes on where the file of an earlier run ends. `scan` tells this scan from others. `from`
+    /// becomes what it was in the first run.
     pub(crate) fn open(
         file: &Path,
         scan: String,
+        from: &mut Option<Timestamp>,
         places: usize,
     ) -> Result<(Self, Collection), Stop> {
         let mut collection = Collection::default();
         let mut progress: Vec<Progress> = (0..places).map(|_| Progress::default()).collect();
         match fs::read(file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Stop::usage(format!("{}: {error}", file.display()))),
             Ok(bytes) => {
                 let state: State = serde_json::from_slice(&bytes).map_err(|error| {
@@ -128,7 +159,9 @@ impl Journal {
                     )));
                 }
                 collection = state.collection;
+                *from = state.from;
                 for (progress, before) in progress.iter_mut().zip(state.places) {
+                    progress.again.clone_from(&before.again);
                     progress.before = before;
                 }
             }
@@ -136,6 +169,7 @@ impl Journal {
         let journal = Self {
             file: file.to_owned(),
             scan,
+            from: *from,
             places: progress,
             written: Instant::now(),
         };
@@ -152,10 +186,27 @@ impl Journal {
             .collect()
     }
 
+    /// Notes that storage did not give an input, and writes the file now and then.
+    pub(crate) fn again(&mut self, ticket: Ticket, collection: &Collection) -> Result<(), Stop> {
+        let name = ticket.name.clone();
+        let place = ticket.place;
+        self.done(ticket, collection)?;
+        self.places[place].again.insert(name);
+        Ok(())
+    }
+
+    /// Whether no input is to be tried again.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.places.iter().all(|place| place.again.is_empty())
+    }
+
     /// Notes that an input is done, and writes the file now and then.
     pub(crate) fn done(&mut self, ticket: Ticket, collection: &Collection) -> Result<(), Stop> {
         let place = &mut self.places[ticket.place];
-        place.beyond.insert(ticket.number, ticket.name);
+        match ticket.number {
+            Some(number) => place.beyond.insert(number, ticket.name),
+            None => place.again.take(&ticket.name),
+        };
         while let Some(name) = place.beyond.remove(&place.next) {
             place.next += 1;
             // What earlier runs had done beyond may lie before it now.
@@ -173,14 +224,21 @@ impl Journal {
         let state = StateRef {
             version: VERSION,
             scan: &self.scan,
+            from: self.from,
             places: self.places.iter().map(Progress::done).collect(),
             collection,
         };
-        let temporary = self.file.with_extension("new");
+        let mut temporary = self.file.clone().into_os_string();
+        temporary.push(format!(".{}.new", std::process::id()));
+        let temporary = PathBuf::from(temporary);
         let written = serde_json::to_vec(&state)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &self.file));
+            .map_err(io::Error::from)
+            .and_then(|bytes| {
+                let mut file = File::create(&temporary)?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+                fs::rename(&temporary, &self.file)
+            });
         written.map_err(|error| {
             Stop::usage(format!("{} can't be written: {error}", self.file.display()))
         })

@@ -28,7 +28,11 @@ pub(crate) fn run(command: &RulesCommand) -> Result<Status, Stop> {
         RulesCommand::List(options) => list(&load(options)?),
         RulesCommand::Show { id, rules } => show(&load(rules)?, id),
         RulesCommand::Check { dir } => check(dir),
-        RulesCommand::Explain { file, rules } => explain(&load(rules)?, file),
+        RulesCommand::Explain {
+            file,
+            rules,
+            show_values,
+        } => explain(&load(rules)?, file, *show_values),
     }
 }
 
@@ -72,7 +76,7 @@ fn list(pack: &RulePack) -> Result<Status, Stop> {
         // Writing to a string can't fail.
         let _ = writeln!(text, "{:<13}  {}  {}", rule.level, rule.id, rule.title);
     }
-    output::print(&text)?;
+    output::print(&output::without_controls(&text))?;
     Ok(Status::Done)
 }
 
@@ -87,7 +91,7 @@ fn show(pack: &RulePack, id: &str) -> Result<Status, Stop> {
             id.escape_default()
         ))),
         [rule] => {
-            output::print(&described(rule))?;
+            output::print(&output::without_controls(&described(rule)))?;
             Ok(Status::Done)
         }
         several => Err(Stop::usage(format!(
@@ -135,13 +139,15 @@ fn check(folder: &Path) -> Result<Status, Stop> {
     for problem in &problems {
         let _ = writeln!(text, "{problem}");
     }
+    let count = files.readable.len() + files.rejected.len();
     let _ = writeln!(
         text,
-        "{} files, {tests} records of tests, {} problems",
-        files.readable.len() + files.rejected.len(),
-        problems.len()
+        "{}, {}, {}",
+        output::counted(count, "file"),
+        output::counted(tests, "tested record"),
+        output::counted(problems.len(), "problem")
     );
-    output::print(&text)?;
+    output::print(&output::without_controls(&text))?;
     Ok(if problems.is_empty() {
         Status::Done
     } else {
@@ -197,14 +203,15 @@ fn run_tests(pack: &RulePack, rule: &Rule, problems: &mut Vec<String>) -> usize 
     count
 }
 
-fn explain(pack: &RulePack, file: &Path) -> Result<Status, Stop> {
+fn explain(pack: &RulePack, file: &Path, show_values: bool) -> Result<Status, Stop> {
     for (index, record) in preview::records(file)?.iter().enumerate() {
-        output::print(&explained(pack, record, index + 1))?;
+        let text = explained(pack, record, index + 1, show_values);
+        output::print(&output::without_controls(&text))?;
     }
     Ok(Status::Done)
 }
 
-fn explained(pack: &RulePack, record: &Record, number: usize) -> String {
+fn explained(pack: &RulePack, record: &Record, number: usize, show_values: bool) -> String {
     let shown = |member: &str| {
         let text = record.text(member).unwrap_or("unknown");
         Escaped::name(text, VALUE_CHARACTERS)
@@ -241,7 +248,7 @@ fn explained(pack: &RulePack, record: &Record, number: usize) -> String {
             other.rule.title, other.rule.file
         );
         for condition in &other.failed {
-            let _ = writeln!(text, "    {}", in_words(condition));
+            let _ = writeln!(text, "    {}", in_words(condition, show_values));
         }
     }
     if others.len() > EXPLAINED_RULES {
@@ -254,13 +261,21 @@ fn explained(pack: &RulePack, record: &Record, number: usize) -> String {
     text
 }
 
-fn in_words(condition: &FailedCondition) -> String {
+fn in_words(condition: &FailedCondition, show_values: bool) -> String {
     let selection = &condition.selection;
     if condition.negated {
-        return format!("{selection} matches, and must not");
+        let verb = if selection.contains(", ") {
+            "match"
+        } else {
+            "matches"
+        };
+        return format!("{selection} {verb}, and must not");
     }
     let actual = match &condition.actual {
         None => "which the record does not have".to_owned(),
+        Some(_) if !show_values && condition.field.as_deref().is_some_and(is_personal) => {
+            "which is withheld (--show-values)".to_owned()
+        }
         Some(value) => {
             let value = match value {
                 Value::String(text) => text.clone(),
@@ -273,4 +288,11 @@ fn in_words(condition: &FailedCondition) -> String {
         Some(field) => format!("{selection} wants {field}: {}, {actual}", condition.wanted),
         None => format!("{selection} wants the word {}", condition.wanted),
     }
+}
+
+/// Whether a field may hold what alerts withhold.
+fn is_personal(field: &str) -> bool {
+    ["requestParameters", "responseElements"]
+        .iter()
+        .any(|member| field.starts_with(member))
 }

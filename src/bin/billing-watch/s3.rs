@@ -1,10 +1,6 @@
 //! Log files in S3: one listing, and many objects that are read at the same time.
 
-use std::{
-    path::Path,
-    sync::{Arc, PoisonError},
-    thread,
-};
+use std::{path::Path, sync::Arc, thread};
 
 use billing_watch::{
     aws::{ListedObject, S3History},
@@ -21,7 +17,7 @@ use tokio::{
 use crate::{
     Stop,
     engine::{Engine, FileEnd, FileResult, FileScan, Problem},
-    resume::{Done, Ticket},
+    resume::{Done, Earlier, Ticket},
     scan::skip,
 };
 
@@ -33,6 +29,8 @@ const WAITING: usize = 1_000;
 const LARGE_BYTES: u64 = 1 << 20;
 /// Permits of each thread.
 const LARGE_OBJECTS: usize = 1;
+/// How often an object is fetched whose body breaks off, beside what the SDK tries by itself.
+const ATTEMPTS: usize = 3;
 
 /// A bucket and the beginning of its keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,6 +58,9 @@ impl Place {
     }
 }
 
+/// An object that is to be read.
+type Queued = (ObjectRef, Option<Ticket>);
+
 /// Lists and reads all objects of some places, with so many threads. `tell` gets each result. The first
 /// place has the index `first`, and `done` of each was done before.
 pub(crate) fn read_all(
@@ -68,64 +69,51 @@ pub(crate) fn read_all(
     done: &[Done],
     first: usize,
     jobs: usize,
-    path_style: bool,
-    tell: &(dyn Fn(FileResult) + Sync),
+    tell: &(impl Fn(Vec<FileResult>) + Sync),
 ) {
-    let store = match runtime() {
-        Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
-        Err(error) => return tell(failed("s3", error.to_string())),
-    };
-    let (list, listed) = mpsc::channel::<(ObjectRef, Option<Ticket>)>(WAITING);
-    let listed = Mutex::new(listed);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            // Moved here, so that it is dropped when the listing ends.
-            let list = list;
-            with_runtime(tell, async {
-                for (index, (place, done)) in places.iter().zip(done).enumerate() {
-                    let listing = Listing {
-                        place,
-                        index: first + index,
-                        done,
-                    };
-                    listing.run(engine, &store, &list, tell).await;
-                }
-            });
-        });
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                with_runtime(tell, read_listed(engine, &store, &listed, jobs, tell));
-            });
+    read_queued(engine, jobs, tell, async move |store, queue| {
+        for (index, (place, done)) in places.iter().zip(done).enumerate() {
+            let listing = Listing {
+                place,
+                index: first + index,
+                done,
+            };
+            listing.run(engine, &store, &queue, tell).await;
         }
     });
 }
 
-/// Reads some objects, with so many threads. `take` gets each result.
+/// Reads some objects, with so many threads. `tell` gets each result.
 pub(crate) fn read_objects(
     engine: &Arc<Engine>,
     objects: Vec<ObjectRef>,
     jobs: usize,
-    path_style: bool,
-    take: impl FnMut(FileResult) + Send,
+    tell: &(impl Fn(Vec<FileResult>) + Sync),
 ) {
-    let take = std::sync::Mutex::new(take);
-    let tell = |file| take.lock().unwrap_or_else(PoisonError::into_inner)(file);
-    let store = match runtime() {
-        Ok(runtime) => runtime.block_on(S3History::from_env(path_style)),
-        Err(error) => return tell(failed("s3", error.to_string())),
-    };
-    let (list, listed) = mpsc::channel::<(ObjectRef, Option<Ticket>)>(WAITING);
-    let listed = Mutex::new(listed);
+    read_queued(engine, jobs, tell, async move |_, queue| {
+        for object in objects {
+            // The readers end after the last one.
+            let _ = queue.send((object, None)).await;
+        }
+    });
+}
+
+/// Reads what `fill` puts into the queue.
+fn read_queued(
+    engine: &Arc<Engine>,
+    jobs: usize,
+    tell: &(impl Fn(Vec<FileResult>) + Sync),
+    fill: impl AsyncFnOnce(S3History, mpsc::Sender<Queued>) + Send,
+) {
+    let (queue, queued) = mpsc::channel(WAITING);
+    let queued = Mutex::new(queued);
     thread::scope(|scope| {
-        scope.spawn(move || {
-            for object in objects {
-                // The readers end after the last one.
-                let _ = list.blocking_send((object, None));
-            }
-        });
+        scope.spawn(move || with_store(tell, async move |store| fill(store, queue).await));
         for _ in 0..jobs {
             scope.spawn(|| {
-                with_runtime(&tell, read_listed(engine, &store, &listed, jobs, &tell));
+                with_store(tell, async |store| {
+                    read_listed(engine, &store, &queued, jobs, tell).await;
+                });
             });
         }
     });
@@ -143,46 +131,46 @@ impl Listing<'_> {
         &self,
         engine: &Engine,
         store: &S3History,
-        queue: &mpsc::Sender<(ObjectRef, Option<Ticket>)>,
-        tell: &(dyn Fn(FileResult) + Sync),
+        queue: &mpsc::Sender<Queued>,
+        tell: &(impl Fn(Vec<FileResult>) + Sync),
     ) {
         let Place { bucket, prefix } = self.place;
+        let object = |key: &str| ObjectRef {
+            bucket: bucket.clone(),
+            key: key.to_owned(),
+            version_id: None,
+        };
+        let ticket = |number, key: &str| Ticket {
+            place: self.index,
+            number,
+            name: key.to_owned(),
+        };
+        for key in self.done.again() {
+            // The readers end after the last one.
+            let _ = queue.send((object(key), Some(ticket(None, key)))).await;
+        }
         let mut after = self.done.up_to().map(str::to_owned);
         let mut number = 0;
         loop {
             let page = match store.page(bucket, prefix, after.as_deref()).await {
                 Ok(page) => page,
                 Err(error) => {
-                    let place = format!("s3://{bucket}/{prefix}");
-                    return tell(failed(&place, in_words(&error)));
+                    let name = format!("s3://{bucket}/{prefix}");
+                    return tell(vec![ended(name, FileEnd::NotListed(in_words(&error)))]);
                 }
             };
             let Some(end) = page.last() else { return };
             after = Some(end.key.clone());
             for ListedObject { key, size, .. } in page {
-                if self.done.includes(&key, |a, b| a > b) {
+                if self.done.of(&key, |a, b| a > b) != Earlier::Nothing {
                     continue;
                 }
-                let ticket = Ticket {
-                    place: self.index,
-                    number,
-                    name: key.clone(),
-                };
+                let ticket = Some(ticket(Some(number), &key));
                 number += 1;
                 let name = format!("s3://{bucket}/{key}");
                 if let Some(skipped) = skip(engine, &name, size, false) {
-                    tell(FileResult {
-                        ticket: Some(ticket),
-                        ..skipped
-                    });
-                    continue;
-                }
-                let object = ObjectRef {
-                    bucket: bucket.clone(),
-                    key,
-                    version_id: None,
-                };
-                if queue.send((object, Some(ticket))).await.is_err() {
+                    tell(vec![FileResult { ticket, ..skipped }]);
+                } else if queue.send((object(&key), ticket)).await.is_err() {
                     return;
                 }
             }
@@ -193,24 +181,40 @@ impl Listing<'_> {
 async fn read_listed(
     engine: &Engine,
     store: &S3History,
-    listed: &Mutex<mpsc::Receiver<(ObjectRef, Option<Ticket>)>>,
+    queued: &Mutex<mpsc::Receiver<Queued>>,
     jobs: usize,
-    tell: &(dyn Fn(FileResult) + Sync),
+    tell: &(impl Fn(Vec<FileResult>) + Sync),
 ) {
     let large = &Semaphore::new(LARGE_OBJECTS);
     let objects = stream::unfold((), |()| async {
-        Some((listed.lock().await.recv().await?, ()))
+        Some((queued.lock().await.recv().await?, ()))
     });
     let concurrency = CONCURRENT_OBJECTS.div_ceil(jobs);
     objects
         .for_each_concurrent(concurrency, |(object, ticket)| async move {
             let result = read(engine, store, &object, large).await;
-            tell(FileResult { ticket, ..result });
+            tell(vec![FileResult { ticket, ..result }]);
         })
         .await;
 }
 
+/// Reads an object. A body that breaks off is fetched again.
 async fn read(
+    engine: &Engine,
+    store: &S3History,
+    object: &ObjectRef,
+    large: &Semaphore,
+) -> FileResult {
+    for _ in 1..ATTEMPTS {
+        let result = read_once(engine, store, object, large).await;
+        if !matches!(result.end, FileEnd::Unread(_)) {
+            return result;
+        }
+    }
+    read_once(engine, store, object, large).await
+}
+
+async fn read_once(
     engine: &Engine,
     store: &S3History,
     object: &ObjectRef,
@@ -242,10 +246,10 @@ async fn read(
     file.finish(end)
 }
 
-fn failed(name: &str, problem: String) -> FileResult {
+fn ended(name: String, end: FileEnd) -> FileResult {
     FileResult {
-        name: name.to_owned(),
-        end: FileEnd::Failed(problem),
+        name,
+        end,
         ..FileResult::default()
     }
 }
@@ -258,13 +262,29 @@ pub(crate) fn in_words(error: &StoreError) -> String {
     format!("{}: {}{remedy}", error.kind, error.source)
 }
 
+/// S3 as the environment says. Its connections belong to the runtime that uses it.
+pub(crate) async fn store() -> S3History {
+    let own = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"];
+    // S3 at an address of one's own knows no bucket host names.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "variables of the SDK, which does not tell what it has read"
+    )]
+    let is_own = |name| std::env::var_os(name).is_some_and(|address| !address.is_empty());
+    S3History::from_env(own.into_iter().any(is_own)).await
+}
+
 pub(crate) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-fn with_runtime(tell: &(dyn Fn(FileResult) + Sync), work: impl Future<Output = ()>) {
+/// Does some work in a runtime of its own, with connections of its own.
+fn with_store(tell: &impl Fn(Vec<FileResult>), work: impl AsyncFnOnce(S3History)) {
     match runtime() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => tell(failed("s3", error.to_string())),
+        Ok(runtime) => runtime.block_on(async { work(store().await).await }),
+        Err(error) => tell(vec![ended(
+            "s3".to_owned(),
+            FileEnd::NotListed(error.to_string()),
+        )]),
     }
 }

@@ -17,14 +17,16 @@ use billing_watch::cloudtrail::{KeyKind, LogFileName, classify_key};
 use clap::ColorChoice;
 
 use crate::{
-    Status, Stop, archive,
+    Status, Stop,
+    archive::{self, Part},
     arguments::ScanArguments,
     collection::Collection,
     engine::{Engine, FileEnd, FileResult},
     inputs::{Input, Inputs},
+    output,
     progress::Progress,
     result,
-    resume::{Done, Journal, Ticket},
+    resume::{Done, Earlier, Journal, Ticket},
     s3::{self, Place},
 };
 
@@ -35,7 +37,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
 pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status, Stop> {
-    let engine = Arc::new(result::engine(&options.result)?);
+    let mut engine = result::engine(&options.result)?;
     let quiet = options.result.quiet;
     let (mut buckets, mut paths) = (Vec::new(), Vec::new());
     for path in &options.paths {
@@ -47,11 +49,14 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
     let (mut journal, mut collection) = match &options.resume {
         Some(file) => {
             let places = paths.len() + buckets.len();
-            let (journal, collection) = Journal::open(file, identity(options, &engine), places)?;
+            let scan = identity(options, &engine)?;
+            let (journal, collection) =
+                Journal::open(file, scan, &mut engine.selection.from, places)?;
             (Some(journal), collection)
         }
         None => (None, Collection::default()),
     };
+    let engine = Arc::new(engine);
     // S3 would have to be listed twice to know the total.
     let is_counted = Progress::is_shown(quiet) && buckets.is_empty();
     let total = is_counted.then(|| count_files(&paths));
@@ -64,10 +69,11 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
         is_resumable: journal.is_some(),
         paths,
         buckets,
-        path_style: options.result.s3.is_own(),
     };
     let interrupted = interruption(work.is_resumable)?;
-    read_all(&engine, &work, options.result.jobs(), |file| {
+    // What storage did not give to a scan that may be resumed, and so is no part of what was done.
+    let mut unread: Vec<FileResult> = Vec::new();
+    read_all(&engine, &work, options.result.jobs(), |files| {
         if interrupted.load(Ordering::Relaxed)
             && let Some(journal) = &journal
         {
@@ -76,31 +82,50 @@ pub(crate) fn scan(options: &ScanArguments, color: ColorChoice) -> Result<Status
             eprintln!("billing-watch: interrupted; repeat the command to go on");
             std::process::exit(INTERRUPTED);
         }
-        let Some(mut file) = file else { return Ok(()) };
-        let ticket = file.ticket.take();
-        if let (Some(journal), None, FileEnd::Failed(problem)) = (&journal, &ticket, &file.end) {
-            // No input but a listing: what it would have given is to be found when the command is repeated.
-            journal.write(&collection)?;
-            progress.finish();
-            return Err(Stop {
-                message: format!("{}: {problem}; repeat the command to go on", file.name),
-                status: Status::Incomplete,
-            });
+        for mut file in files {
+            let Some(journal) = &mut journal else {
+                result::take(file, &mut collection, &mut progress);
+                continue;
+            };
+            if let FileEnd::NotListed(problem) = &file.end {
+                journal.write(&collection)?;
+                progress.finish();
+                return Err(Stop {
+                    message: format!("{}: {problem}; repeat the command to go on", file.name),
+                    status: Status::Incomplete,
+                });
+            }
+            match (file.ticket.take(), &file.end) {
+                (Some(ticket), FileEnd::Unread(_)) => {
+                    unread.push(file);
+                    journal.again(ticket, &collection)?;
+                }
+                (ticket, _) => {
+                    result::take(file, &mut collection, &mut progress);
+                    if let Some(ticket) = ticket {
+                        journal.done(ticket, &collection)?;
+                    }
+                }
+            }
         }
-        result::take(file, &mut collection, &mut progress);
-        match (&mut journal, ticket) {
-            (Some(journal), Some(ticket)) => journal.done(ticket, &collection),
-            _ => Ok(()),
-        }
+        Ok(())
     });
-    progress.finish();
     if let Some(journal) = &journal {
         // If the output can't be written, the work was not in vain.
         journal.write(&collection)?;
     }
+    for file in unread {
+        result::take(file, &mut collection, &mut progress);
+    }
+    progress.finish();
     let status = result::conclude(&options.result, &engine, collection, color)?;
-    if let Some(journal) = &journal {
-        journal.remove()?;
+    match &journal {
+        Some(journal) if journal.is_complete() => journal.remove()?,
+        Some(_) => eprintln!(
+            "billing-watch: some files could not be fetched; repeat the command, with --force if it \
+             writes files, to try them again"
+        ),
+        None => {}
     }
     Ok(status)
 }
@@ -118,10 +143,13 @@ fn interruption(is_resumable: bool) -> Result<Arc<AtomicBool>, Stop> {
 }
 
 /// What tells this scan from others: everything that its result depends on.
-fn identity(options: &ScanArguments, engine: &Engine) -> String {
+fn identity(options: &ScanArguments, engine: &Engine) -> Result<String, Stop> {
     let result = &options.result;
-    format!(
-        "{:?} {:?} {:?} {:?} {} {:?} {} {:?}",
+    let folder = std::env::current_dir()
+        .map_err(|error| Stop::usage(format!("the working directory: {error}")))?;
+    Ok(format!(
+        "{} {:?} {:?} {:?} {:?} {} {:?} {} {:?}",
+        folder.display(),
         options.paths,
         result.dates.from,
         result.dates.to,
@@ -139,7 +167,7 @@ fn identity(options: &ScanArguments, engine: &Engine) -> String {
             &result.account_names,
             result.max_expanded_bytes
         ),
-    )
+    ))
 }
 
 fn count_files(paths: &[PathBuf]) -> u64 {
@@ -153,25 +181,25 @@ struct Work {
     /// Of each of the paths, and then of each of the buckets.
     done: Vec<Done>,
     is_resumable: bool,
-    path_style: bool,
 }
 
-/// Reads all inputs with so many threads. `take` gets each result, in any order, and nothing now and then.
+/// Reads all inputs with so many threads. `take` gets the results of each input, in any order, and nothing now
+/// and then.
 fn read_all(
     engine: &Arc<Engine>,
     work: &Work,
     jobs: usize,
-    mut take: impl FnMut(Option<FileResult>) -> Result<(), Stop> + Send,
+    mut take: impl FnMut(Vec<FileResult>) -> Result<(), Stop> + Send,
 ) {
-    let take = Mutex::new(|file| {
-        if let Err(stop) = take(file) {
+    let take = Mutex::new(|files| {
+        if let Err(stop) = take(files) {
             // The threads would go on with what is of no use.
-            eprintln!("billing-watch: {}", stop.message);
+            eprintln!("billing-watch: {}", output::without_controls(&stop.message));
             std::process::exit(stop.status as i32);
         }
     });
     // A queue between the threads would cost more than most files.
-    let tell = |file| lock(&take)(Some(file));
+    let tell = |files| lock(&take)(files);
     let inputs = Mutex::new(list(work));
     let (running, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -192,12 +220,12 @@ fn read_all(
             let first = work.paths.len();
             scope.spawn(move || {
                 let _running = running;
-                s3::read_all(engine, buckets, done, first, jobs, work.path_style, tell);
+                s3::read_all(engine, buckets, done, first, jobs, tell);
             });
         }
         drop(running);
         while ended.recv_timeout(LOOK_UP) == Err(RecvTimeoutError::Timeout) {
-            lock(&take)(None);
+            tell(Vec::new());
         }
     });
 }
@@ -213,18 +241,23 @@ fn list(work: &Work) -> impl Iterator<Item = (Input, Ticket)> + Send {
         .iter()
         .enumerate()
         .flat_map(move |(place, path)| {
-            let mut number = 0;
+            let mut count = 0;
             Inputs::new(std::slice::from_ref(path)).filter_map(move |input| {
                 let name = input.place_in_order();
-                if work.done[place].includes(&name, |a, b| Path::new(a) > Path::new(b)) {
-                    return None;
-                }
+                let is_after = |a: &str, b: &str| Path::new(a) > Path::new(b);
+                let number = match work.done[place].of(&name, is_after) {
+                    Earlier::Done => return None,
+                    Earlier::Tried => None,
+                    Earlier::Nothing => {
+                        count += 1;
+                        Some(count - 1)
+                    }
+                };
                 let ticket = Ticket {
                     place,
                     number,
                     name,
                 };
-                number += 1;
                 Some((input, ticket))
             })
         })
@@ -236,52 +269,56 @@ fn read(
     input: Input,
     ticket: Ticket,
     is_resumable: bool,
-    give: &(dyn Fn(FileResult) + Sync),
+    give: &impl Fn(Vec<FileResult>),
 ) {
-    let last = match input {
-        Input::Stdin => engine.read(Path::new("standard input"), io::stdin().lock()),
+    let mut results = match input {
+        Input::Stdin => vec![engine.read(Path::new("standard input"), io::stdin().lock())],
         Input::Archive(path) => read_archive(engine, &path, is_resumable, give),
-        Input::File { path, named } => skip(engine, &path.to_string_lossy(), None, named)
-            .unwrap_or_else(|| match File::open(&path) {
+        Input::File { path, named } => {
+            let skipped = skip(engine, &path.to_string_lossy(), None, named);
+            vec![skipped.unwrap_or_else(|| match File::open(&path) {
                 Ok(file) => engine.read(&path, file),
-                Err(error) => failed(&path, &error.to_string()),
-            }),
-        Input::Broken(path, problem) => failed(&path, &problem),
+                Err(error) => ended(&path, FileEnd::Unread(error.to_string())),
+            })]
+        }
+        Input::Broken(path, problem) => vec![ended(&path, FileEnd::Failed(problem))],
     };
-    give(FileResult {
-        ticket: Some(ticket),
-        ..last
-    });
+    if let Some(last) = results.last_mut() {
+        last.ticket = Some(ticket);
+    }
+    give(results);
 }
 
-/// Reads an archive. Returns the result of its last file. Of a scan that may be resumed an archive counts
-/// whole or not at all.
+/// Reads an archive. Returns the results that are still to be given, at least one. Of a scan that may be
+/// resumed an archive counts whole or not at all.
 fn read_archive(
     engine: &Engine,
     path: &Path,
     is_resumable: bool,
-    give: &(dyn Fn(FileResult) + Sync),
-) -> FileResult {
+    give: &impl Fn(Vec<FileResult>),
+) -> Vec<FileResult> {
     let mut held = Vec::new();
-    let read = archive::each_file(path, |name, reader| {
-        held.push(
-            skip(engine, &name.to_string_lossy(), None, false)
+    let read = archive::each_part(path, |part| {
+        let mut result = match part {
+            Part::File(name, reader) => skip(engine, &name.to_string_lossy(), None, false)
                 .unwrap_or_else(|| engine.read(&name, reader)),
-        );
+            Part::Other(name) => ended(&name, FileEnd::Skipped("no plain file in an archive")),
+        };
+        // It is not tried again by itself.
+        if let FileEnd::Unread(problem) = result.end {
+            result.end = FileEnd::Failed(problem);
+        }
+        held.push(result);
         if !is_resumable && held.len() > 1 {
-            give(held.remove(0));
+            give(vec![held.remove(0)]);
         }
     });
     if let Err(error) = read {
-        held.push(failed(path, &error.to_string()));
+        held.push(ended(path, FileEnd::Failed(error.to_string())));
+    } else if held.is_empty() {
+        held.push(ended(path, FileEnd::Skipped("empty")));
     }
-    let last = held.pop();
-    held.into_iter().for_each(give);
-    last.unwrap_or_else(|| FileResult {
-        name: path.to_string_lossy().into_owned(),
-        end: FileEnd::Skipped("empty"),
-        ..FileResult::default()
-    })
+    held
 }
 
 /// What becomes of a file that is not read, because of its name and perhaps its size in bytes.
@@ -305,10 +342,11 @@ pub(crate) fn skip(
     })
 }
 
-fn failed(path: &Path, problem: &str) -> FileResult {
+/// A file that ended without being read.
+fn ended(path: &Path, end: FileEnd) -> FileResult {
     FileResult {
         name: path.to_string_lossy().into_owned(),
-        end: FileEnd::Failed(problem.to_owned()),
+        end,
         ..FileResult::default()
     }
 }

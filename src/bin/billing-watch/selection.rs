@@ -26,14 +26,20 @@ impl Selection {
     /// later. The account in the name is the one that recorded the event, which may be about another one,
     /// so only Region and date count.
     pub(crate) fn wants_file(&self, name: &LogFileName) -> bool {
-        let day = |time: Timestamp| time.to_zoned(TimeZone::UTC).date();
-        let first = self.from.map(|from| shifted(day(from), -DAYS_BEFORE));
-        let last_moment = |to: Timestamp| to.saturating_sub(1.nanosecond()).unwrap_or(to);
-        let last = self.to.map(|to| shifted(day(last_moment(to)), DAYS_AFTER));
+        let (first, last) = self.days();
+        let first = first.map(|first| shifted(first, -DAYS_BEFORE));
+        let last = last.map(|last| shifted(last, DAYS_AFTER));
         let delivered = name.delivered_on;
         first.is_none_or(|first| delivered >= first)
             && last.is_none_or(|last| delivered <= last)
             && (self.regions.is_empty() || self.regions.contains(&name.region))
+    }
+
+    /// The first and the last day, in UTC.
+    pub(crate) fn days(&self) -> (Option<Date>, Option<Date>) {
+        let day = |time: Timestamp| time.to_zoned(TimeZone::UTC).date();
+        let last_moment = |to: Timestamp| to.saturating_sub(1.nanosecond()).unwrap_or(to);
+        (self.from.map(day), self.to.map(|to| day(last_moment(to))))
     }
 
     /// Whether a finding on the record is wanted. `file_account` stands for an account that it does not name.

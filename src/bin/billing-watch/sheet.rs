@@ -5,7 +5,7 @@ use billing_watch::alert::{Escaped, Listing};
 use crate::collection::Collected;
 
 /// The columns.
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "event_time",
     "level",
     "event_name",
@@ -14,6 +14,7 @@ const COLUMNS: [&str; 18] = [
     "account",
     "account_name",
     "who",
+    "session",
     "actor_type",
     "actor",
     "outcome",
@@ -50,6 +51,7 @@ fn row(one: &Listing) -> [String; COLUMNS.len()] {
         text(&one.account),
         text(&one.account_name),
         one.who.to_string(),
+        text(&one.session),
         one.actor_type.to_string(),
         text(&one.actor),
         one.outcome.clone(),
@@ -63,12 +65,21 @@ fn row(one: &Listing) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// A cell that no spreadsheet takes for a formula. See
-/// <https://owasp.org/www-community/attacks/CSV_Injection>.
+/// A cell that no spreadsheet takes for a formula, whichever character separates cells where it is opened.
+/// See <https://owasp.org/www-community/attacks/CSV_Injection>.
 pub(crate) fn inert(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{cell}")
-    } else {
-        cell.to_owned()
+    let mut safe = String::with_capacity(cell.len());
+    let mut begins = true;
+    for character in cell.chars() {
+        let is_separator = matches!(character, ';' | ',' | '|' | '\t' | '\r' | '\n');
+        if begins
+            && (matches!(character, '=' | '+' | '-' | '@') || (is_separator && safe.is_empty()))
+        {
+            safe.push('\'');
+        }
+        // Quotes and spaces do not keep a formula from being one.
+        begins = is_separator || (begins && matches!(character, '"' | ' '));
+        safe.push(character);
     }
+    safe
 }

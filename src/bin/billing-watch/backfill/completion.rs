@@ -101,7 +101,7 @@ fn parse(reader: PipeReader, part: &Part, take: &mut impl FnMut(Task)) -> Result
         take(Task {
             object: ObjectRef {
                 bucket: cell(0).to_owned(),
-                key: percent_decode_str(cell(1)).decode_utf8_lossy().into_owned(),
+                key: decoded(cell(1)),
                 version_id: (!version.is_empty()).then(|| version.to_owned()),
             },
             is_succeeded: cell(3) == "succeeded",
@@ -109,6 +109,12 @@ fn parse(reader: PipeReader, part: &Part, take: &mut impl FnMut(Task)) -> Result
         });
     }
     Ok(())
+}
+
+/// Decodes a key of a report.
+fn decoded(key: &str) -> String {
+    let spaced = key.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 /// Copies an object.
@@ -124,7 +130,7 @@ fn copy(
         key: part.key.clone(),
         version_id: None,
     };
-    let failed = |error: String| Stop::usage(format!("{place}: {error}"));
+    let failed = |error: String| Stop::incomplete(format!("{place}: {error}"));
     runtime.block_on(async {
         let body = store.open(&object).await;
         let mut body = body.map_err(|error| failed(s3::in_words(&error)))?;

@@ -6,7 +6,8 @@ mod report;
 
 use std::path::Path;
 
-use billing_watch::aws::{BatchJobs, JobError, JobOrder, JobState, S3History};
+use billing_watch::aws::{BatchJobs, JobError, JobOrder, JobState};
+use billing_watch::envelope::with_causes;
 use clap::ColorChoice;
 use jiff::{SignedDuration, Timestamp};
 
@@ -158,7 +159,7 @@ struct Jobs {
 impl Jobs {
     fn connect() -> Result<Self, Stop> {
         let runtime = s3::runtime().map_err(|error| Stop::usage(error.to_string()))?;
-        let client = runtime.block_on(S3History::from_env(false)).batch_jobs();
+        let client = runtime.block_on(s3::store()).batch_jobs();
         let account = runtime
             .block_on(client.account())
             .map_err(|error| stop(&error))?;
@@ -179,7 +180,7 @@ impl Jobs {
 }
 
 fn stop(error: &JobError) -> Stop {
-    Stop::usage(output::without_controls(&error.to_string()))
+    Stop::incomplete(with_causes(error))
 }
 
 fn days(days: i64) -> SignedDuration {

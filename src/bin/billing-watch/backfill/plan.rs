@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use billing_watch::{
-    aws::{ListedObject, S3History},
+    aws::{JobOrder, ListedObject},
     cloudtrail::LogFileName,
 };
 use indicatif::{HumanBytes, HumanCount};
@@ -54,14 +54,14 @@ pub(super) fn plan(options: &PlanArguments) -> Result<Status, Stop> {
     let mut progress = Progress::new(options.quiet, None);
     let mut plan = Plan::default();
     runtime.block_on(async {
-        let store = S3History::from_env(options.s3.is_own()).await;
+        let store = s3::store().await;
         let mut after = None;
         loop {
             let page = store
                 .page(&place.bucket, &place.prefix, after.as_deref())
                 .await;
             let page = page.map_err(|error| {
-                Stop::usage(format!(
+                Stop::incomplete(format!(
                     "s3://{}/{}: {}",
                     place.bucket,
                     place.prefix,
@@ -86,7 +86,9 @@ pub(super) fn plan(options: &PlanArguments) -> Result<Status, Stop> {
 impl Plan {
     fn add(&mut self, object: &ListedObject, selection: &Selection) {
         let name = LogFileName::parse(&object.key);
-        let Some(name) = name.filter(|name| selection.wants_file(name)) else {
+        let wanted =
+            |name: &LogFileName| selection.wants_file(name) && JobOrder::wants(&object.key);
+        let Some(name) = name.filter(wanted) else {
             self.others += 1;
             return;
         };

@@ -1,8 +1,8 @@
 //! `backfill report`: what a job has found, as `scan` shows it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use billing_watch::{aws::S3History, cloudtrail::LogFileName, envelope::ObjectRef};
+use billing_watch::{cloudtrail::LogFileName, envelope::ObjectRef};
 use clap::ColorChoice;
 
 use super::{ENDED, Jobs, completion};
@@ -38,21 +38,33 @@ pub(super) fn report(
         .ok_or_else(|| Stop::usage(format!("job {job} writes no completion report")))?;
     let mut collection = Collection::default();
     let mut progress = Progress::new(options.quiet, None);
-    // Few: those with findings, and those that failed.
+    // Those with findings, and those that failed.
     let mut again: Vec<ObjectRef> = Vec::new();
-    let path_style = options.s3.is_own();
-    let store = jobs.runtime.block_on(S3History::from_env(path_style));
+    let mut handled = 0;
+    let store = jobs.runtime.block_on(s3::store());
     completion::read(&jobs.runtime, &store, &report, |task| {
+        handled += 1;
         if task.is_succeeded && task.message == NOTHING {
             result::take(clean(&engine, &task.object), &mut collection, &mut progress);
         } else {
             again.push(task.object);
         }
     })?;
-    s3::read_objects(&engine, again, options.jobs(), path_style, |file| {
-        result::take(file, &mut collection, &mut progress);
+    let taken = Mutex::new((&mut collection, &mut progress));
+    s3::read_objects(&engine, again, options.jobs(), &|files: Vec<FileResult>| {
+        let (collection, progress) = &mut *taken.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in files {
+            result::take(file, collection, progress);
+        }
     });
     progress.finish();
+    let missing = state.total.saturating_sub(handled);
+    if missing > 0 || state.status != "Complete" {
+        let status = &state.status;
+        let message = format!("job {job} is {status}: {missing} log files were not handled");
+        eprintln!("billing-watch: {message}");
+        collection.summary.fail(missing.max(1), message);
+    }
     result::conclude(options, &engine, collection, color)
 }
 
