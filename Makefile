@@ -1,6 +1,6 @@
 # Everyday commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help check test test-binary test-deploy lint dist dist-verify package verify verify-paths send-test simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
+.PHONY: help check test test-binary test-deploy test-command-line lint dist dist-verify package browser verify verify-paths send-test simulate demo watch invoke docs sigma-export sigma-check bench bench-compare scale fuzz mutants deny venv deploy-tools clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,28 +23,35 @@ help: ## List the commands
 
 check: ## Run the quick checks: format, lints, and the tests that start no other program
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib --test it -- $(addprefix --skip ,$(PEER_TESTS))
+	cargo clippy --locked --features cli --all-targets -- -D warnings
+	cargo test --locked --features cli --lib --test it -- $(addprefix --skip ,$(PEER_TESTS))
 
 test: ## Run everything that CI runs: `make check`, then the binary, template, rules, documents and spelling
-	@$(MAKE) --jobs=2 --output-sync=recurse check venv deploy-tools
+	@$(MAKE) --jobs=2 --output-sync=recurse check venv deploy-tools browser
 	@$(MAKE) --jobs=2 --output-sync=recurse test-binary test-deploy
+	@$(MAKE) test-command-line
 	@$(MAKE) lint
 
 # The real binary, with moto in AWS's place.
 test-binary: venv
-	cargo test --locked --bins --benches --examples
-	cargo test --locked --test it -- $(PEER_TESTS)
+	cargo test --locked --features cli --bins --benches --examples
+	cargo test --locked --features cli --test it -- $(PEER_TESTS)
 
 # The templates and their scripts, with LocalStack in AWS's place.
 test-deploy: venv deploy-tools
-	cargo build --quiet --locked --bin billing-watch-function
+	cargo build --quiet --locked --features cli --bins
 	$(BIN)/python -m pytest -q tests/deploy
+
+# The command line, with moto in the place of S3, and the report in a browser.
+test-command-line: venv browser
+	cargo build --quiet --locked --features cli --bins
+	$(BIN)/python -m pytest -q tests/command_line
 
 # What neither `check` nor a test looks at.
 lint: venv
 	cargo clippy --locked --no-default-features --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --bins --examples
+	cargo clippy --locked --bin billing-watch-function -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features cli --no-deps --lib --bins --examples
 	cargo test --locked --doc
 	@$(MAKE) sigma-check RULES=rules/filters
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -101,8 +108,9 @@ NOT_CHECKED := d3_fendtag sigmahq_category_event_id sigmahq_category_windows_pro
 sigma-check: venv
 	$(BIN)/python scripts/sigma_check.py --fail-on-issues $(addprefix --exclude ,$(NOT_CHECKED)) $(RULES)
 
-bench: .venv-bench/.made ## Measure what docs/performance.md shows, and write its tables; ONLY=scan,folder,delivery,batches,ledger,memory
+bench: .venv-bench/.made venv ## Measure what docs/performance.md shows, and write its tables; ONLY=scan,folder,s3,delivery,batches,ledger,memory
 	cargo build --locked --release --bin billing-watch-function
+	cargo build --locked --release --features cli --bin billing-watch
 	cargo build --locked --release $(addprefix --example ,$(BENCH_PROGRAMS))
 	cargo bench --locked --no-run --bench scan
 	.venv-bench/bin/python scripts/bench $(ONLY)
@@ -131,6 +139,11 @@ mutants: ## Change ledger, pipeline and scan bit by bit, and list the changes th
 deny: ## Check licences, sources and bans of dependencies, and advisories if their database is reachable; needs cargo-deny
 	cargo deny --locked check bans licenses sources
 	cargo deny --locked check advisories || echo "advisories not checked: is their database reachable?"
+
+browser: ## Install Chromium and its driver where CI is set; without them the tests of the report are skipped
+	@command -v chromedriver > /dev/null || if [ -n "$$CI" ]; then \
+		apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium chromium-driver; \
+	else echo "the tests of the report need: apt-get install chromium chromium-driver"; fi
 
 venv: $(VENV)/.made ## Install pinned tools from PyPI into .venv
 

@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let context = Context {
             object: (!came_by.is_direct()).then_some(&object),
             file_account: Some("111122223333"),
+            backfill: false,
             style: &style,
             now,
         };

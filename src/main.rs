@@ -221,7 +221,7 @@ impl Function {
 
     async fn prepare(&self) -> Result<Prepared, InvocationError> {
         let config = &self.config;
-        let clients = Clients::from_env(config).await;
+        let clients = Clients::for_function(config).await;
         let bundled = RulePack::bundled(&config.optional_rules);
         let watched = config.watched(&bundled);
         let (loaded, account_names) = tokio::join!(

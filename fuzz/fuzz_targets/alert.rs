@@ -46,6 +46,7 @@ fuzz_target!(|data: &[u8]| {
     let context = Context {
         object: (!came_by.is_direct()).then_some(&object),
         file_account: None,
+        backfill: false,
         style: &style,
         now: Timestamp::UNIX_EPOCH,
     };

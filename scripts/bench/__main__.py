@@ -16,7 +16,7 @@ import paths
 import results
 import tables
 
-PARTS = ["scan", "folder", "delivery", "batches", "ledger", "memory"]
+PARTS = ["scan", "folder", "s3", "delivery", "batches", "ledger", "memory"]
 
 
 def main():

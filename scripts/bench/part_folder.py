@@ -1,6 +1,6 @@
-"""What people use to search log files, on a folder of small files and on one of large files, beside the scan as a program.
+"""`billing-watch scan` and what people use to search log files, on a folder of small files and on one of large files.
 
-Every program looks for the same event source and must find the same number of records.
+Every program looks for the same event source and must find the same number of records, on one processor and on two.
 """
 
 import os
@@ -10,43 +10,46 @@ import subprocess
 import sys
 
 from files import FOUND, MATCH
-from paths import FOLDER, WORK
+from paths import COMMAND_LINE, FOLDER, WORK
 from results import figure
 
 SOURCE = MATCH[0]
 SAMPLES = 3
 HERE = pathlib.Path(__file__).parent
 BIN = pathlib.Path(sys.executable).parent
-# The shell's part of each command. `$1` is the folder.
+# The shell's part of each command. `$1` is the folder, `$2` the number of processors.
 JQ = f"""find "$1" -name '*.json.gz' -print0 | xargs -0 zcat | jq -c '.Records[] | select(.eventSource == "{SOURCE}")' | wc -l"""
-RIPGREP = f"""rg --search-zip --threads 2 --only-matching --no-filename '"eventSource":"{SOURCE}"' "$1" | wc -l"""
+RIPGREP = f"""rg --search-zip --threads "$2" --only-matching --no-filename '"eventSource":"{SOURCE}"' "$1" | wc -l"""
+SCAN = f"""'{COMMAND_LINE}' scan --quiet --jobs "$2" --format jsonl "$1" | wc -l"""
 
 
 # The kernel counts the memory of the process that starts a program as the program's. So a small process starts it.
 LAUNCHER = """
-import resource, subprocess, sys, time
+import os, resource, subprocess, sys, time
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[1])])
 began = time.monotonic()
-code = subprocess.run(sys.argv[1:]).returncode
+code = subprocess.run(sys.argv[2:]).returncode
 wall, usage = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
 print(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 sys.exit(code)
 """
 
 
-def programs(folder):
-    """Returns the command of each program that is installed, and names those that are not."""
+def programs(folder, processors):
+    """Returns the command of each program that is installed, and what it must print; names those that are not."""
+    found = FOUND[folder.name]
     all_programs = {
-        "jq": (shutil.which("jq"), ["sh", "-c", JQ, "sh", folder]),
-        "ripgrep": (shutil.which("rg", path=f"{BIN}:{os.environ['PATH']}"), ["sh", "-c", RIPGREP, "sh", folder]),
-        "python": (True, [sys.executable, HERE / "python_scan.py", folder, SOURCE]),
-        "duckdb": (has_duckdb(), [sys.executable, HERE / "duckdb_scan.py", folder, SOURCE, "2"]),
-        "billing_watch_1": (True, [FOLDER, "scan", folder, "1"]),
-        "billing_watch_2": (True, [FOLDER, "scan", folder, "2"]),
+        "billing_watch": (True, ["sh", "-c", SCAN, "sh", folder, processors], found),
+        "inflate": (True, [FOLDER, "inflate", folder, processors], 0),
+        "jq": (shutil.which("jq"), ["sh", "-c", JQ, "sh", folder], found),
+        "ripgrep": (shutil.which("rg", path=f"{BIN}:{os.environ['PATH']}"), ["sh", "-c", RIPGREP, "sh", folder, processors], found),
+        "python": (True, [sys.executable, HERE / "python_scan.py", folder, SOURCE], found),
+        "duckdb": (has_duckdb(), [sys.executable, HERE / "duckdb_scan.py", folder, SOURCE, processors], found),
     }
-    for name, (installed, _) in all_programs.items():
+    for name, (installed, _, _) in all_programs.items():
         if not installed:
             print(f"{name} is not installed", file=sys.stderr)
-    return {name: command for name, (installed, command) in all_programs.items() if installed}
+    return {name: (command, result) for name, (installed, command, result) in all_programs.items() if installed}
 
 
 def has_duckdb():
@@ -55,24 +58,26 @@ def has_duckdb():
 
 def measure():
     figures = {}
-    for kind, found in FOUND.items():
-        folder = WORK / "folders" / kind
-        commands = programs(folder)
-        samples = {name: [] for name in commands}
-        for _ in range(SAMPLES):
-            for name, command in commands.items():
-                samples[name].append(run(command, found))
-        for name, taken in samples.items():
-            walls, cpus, peaks = map(list, zip(*taken))
-            figures |= {f"{kind}.{name}.wall_seconds": figure("s", walls), f"{kind}.{name}.cpu_seconds": figure("s of CPU", cpus),
-                        f"{kind}.{name}.peak_mib": figure("MiB, of the largest process", peaks)}
+    for kind in FOUND:
+        for processors in (1, 2):
+            commands = programs(WORK / "folders" / kind, processors)
+            samples = {name: [] for name in commands}
+            for _ in range(SAMPLES):
+                for name, (command, result) in commands.items():
+                    samples[name].append(run(command, processors, result))
+            for name, taken in samples.items():
+                walls, cpus, peaks = map(list, zip(*taken))
+                key = f"{kind}.{name}.processors_{processors}"
+                figures |= {f"{key}.wall_seconds": figure("s", walls), f"{key}.cpu_seconds": figure("s of CPU", cpus),
+                            f"{key}.peak_mib": figure("MiB, of the largest process", peaks)}
     return figures
 
 
-def run(command, expected):
-    """Runs a program to its end. Returns wall seconds, CPU seconds and peak memory, of its children as well."""
+def run(command, processors, expected):
+    """Runs a program to its end on so many processors. Returns wall seconds, CPU seconds and peak memory, of its children as well."""
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", LAUNCHER, *map(str, command)], capture_output=True, text=True, env=environment, check=False)
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(processors)]
+    done = subprocess.run([*launcher, *map(str, command)], capture_output=True, text=True, env=environment, check=False)
     found, *usage = done.stdout.split() or [""]
     if done.returncode != 0 or found != str(expected):
         raise SystemExit(f"{command} found {found or 'nothing'} instead of {expected} records: {done.stderr}")

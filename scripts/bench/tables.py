@@ -1,12 +1,14 @@
 """The tables of docs/performance.md, rendered from the raw results. A test compares them with the page."""
 
+import functools
+
 from paths import PAGE
 from results import MEMORY_SIZES, WHOLE_CORE_MB
 
 MISSING = "–"
 FUNCTIONS = {"billing_watch": "billing-watch", "python": "handler in Python"}
-PROGRAMS = {"billing_watch_1": "the scan of billing-watch, 1 thread", "billing_watch_2": "the scan of billing-watch, 2 threads", "python": "Python: `gzip` and `json`",
-            "jq": "`zcat \\| jq`", "ripgrep": "`rg -z`, which searches text and does not parse JSON", "duckdb": "DuckDB, `read_json`, 2 threads"}
+PROGRAMS = {"inflate": "inflating alone, with the scan's library", "billing_watch": "`billing-watch scan`", "python": "Python: `gzip` and `json`",
+            "jq": "`zcat \\| jq`", "ripgrep": "`rg -z`, which searches text and does not parse JSON", "duckdb": "DuckDB, `read_json`"}
 SIZES = {"1kb": "1 KB", "30kb": "30 KB", "1mb": "1 MB", "30mb": "30 MB", "1gib": "1 GiB"}
 SCANS = {
     "rules_0": "scan, no rule", "rules_1": "scan, 1 rule", "rules_bundled": "scan, the bundled rules", "rules_500": "scan, 500 rules on 50 rare sources",
@@ -60,8 +62,8 @@ def summary(results):
             rows.append([f"{label}, {how}", batches.text(f"{key}.files_{size}.wall_ms", 1 / size), batches.text(f"{key}.files_{size}.dollars_per_million_files"),
                          delivery.text(f"{name}.cpu_ms") if size == 1 else MISSING, batches.text(f"{key}.peak_mib"), delivery.text(f"{name}.start_ms")])
     for name in ("jq", "python", "duckdb"):
-        rows.append([f"{PROGRAMS[name]}, on a machine of your own", MISSING, MISSING, folder.text(f"small.{name}.cpu_seconds", 1000 / 4000),
-                     peak(folder, f"small.{name}.peak_mib"), MISSING])
+        rows.append([f"{PROGRAMS[name]}, on a machine of your own", MISSING, MISSING, folder.text(f"small.{name}.processors_2.cpu_seconds", 1000 / 4000),
+                     peak(folder, f"small.{name}.processors_2.peak_mib"), MISSING])
     return table(["what", "ms of duration for a log file", "dollars of Lambda duration for a million log files", "ms of CPU for a log file", "peak memory, MiB", "start, ms"], rows)
 
 
@@ -113,11 +115,23 @@ def rules(results):
     return table(["what", "µs"], rows)
 
 
-def search(results):
+def search(results, kind):
     part = Part(results, "folder")
-    rows = [[label, *(peak(part, f"{kind}.{name}.{unit}") if unit == "peak_mib" else part.text(f"{kind}.{name}.{unit}")
-                      for kind in ("small", "big") for unit in ("wall_seconds", "cpu_seconds", "peak_mib"))] for name, label in PROGRAMS.items()]
-    return table(["program", "4,000 small files, s", "s of CPU", "MiB", "ten files of 30 MB, s", "s of CPU", "MiB"], rows)
+    rows = []
+    for name, label in PROGRAMS.items():
+        row = [label]
+        for processors in (1, 2):
+            key = f"{kind}.{name}.processors_{processors}"
+            wall, alone = part.median(f"{key}.wall_seconds"), part.median(f"{kind}.inflate.processors_{processors}.wall_seconds")
+            row += [part.text(f"{key}.wall_seconds"), MISSING if wall is None else digits(wall / alone), part.text(f"{key}.cpu_seconds")]
+        rows.append([*row, peak(part, f"{kind}.{name}.processors_2.peak_mib")])
+    return table(["program", "1 processor, s", "× inflating", "s of CPU", "2 processors, s", "× inflating", "s of CPU", "MiB"], rows)
+
+
+def s3(results):
+    part = Part(results, "s3")
+    cells = [part.text(name) for name in ("objects", "latency_ms", "wall_seconds", "files_per_second", "cpu_seconds", "peak_mib")]
+    return table(["log files", "S3 answers after, ms", "s", "files a second", "s of CPU", "MiB"], [cells])
 
 
 def batches(results):
@@ -172,7 +186,8 @@ def origin(results):
     return table(["part", "date", "commit", "machine", "versions", "took"], rows)
 
 
-TABLES = {"summary": summary, "delivery": delivery, "scan": scan, "matches": matches, "processes": processes, "rules": rules, "search": search, "batches": batches,
+TABLES = {"summary": summary, "delivery": delivery, "scan": scan, "matches": matches, "processes": processes, "rules": rules, "s3": s3, "search-small": functools.partial(search, kind="small"),
+          "search-big": functools.partial(search, kind="big"), "batches": batches,
           "memory-sizes": memory_sizes, "ledger": ledger, "memory": memory, "binary": binary, "origin": origin}
 
 

@@ -1,7 +1,7 @@
 """Builds what a release consists of, into one folder, for `make dist`.
 
-The folder holds the function as a zip for each processor that this machine can build for, with its software bill
-of materials; templates that need no build; and SHA256SUMS. The same commit gives the same bytes in every folder
+The folder holds the function and the command line, each as a zip for each processor that this machine can build
+for, with its software bill of materials; templates that need no build; and SHA256SUMS. The same commit gives the same bytes in every folder
 and on every machine with x86_64 and Linux: compiler, C compiler and tools are pinned, and neither paths nor times
 get into the files.
 """
@@ -21,6 +21,8 @@ import sums
 import templates
 from project import ROOT, VERSION
 
+# What somebody who has only unpacked the command line needs to try it.
+BESIDE_COMMAND_LINE = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("examples/logs/*.json"))]
 # Files that a release holds as they are.
 COPIED = ["LICENSE", "samconfig.toml", "template-chat.yaml", "template-log-account.yaml", "template-member-account.yaml", "scripts/connect.py", "scripts/verify.py", "scripts/verify_paths.py", "examples/terraform/main.tf"]
 
@@ -28,7 +30,7 @@ COPIED = ["LICENSE", "samconfig.toml", "template-chat.yaml", "template-log-accou
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "dist", help="the folder; it is emptied first (default: dist)")
-    parser.add_argument("--bootstrap", metavar="ARCHITECTURE=FILE", action="append", help="package this file, and build nothing")
+    parser.add_argument("--bootstrap", metavar="ARCHITECTURE=FILE", action="append", help="package this file as both programs, and build nothing")
     arguments = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in arguments.bootstrap or [])
     architectures = list(given) or build.possible_architectures()
@@ -40,23 +42,31 @@ def main():
         shutil.copyfile(ROOT / name, arguments.output / pathlib.Path(name).name)
     templates.write_for_code_in_a_bucket(arguments.output)
     for architecture in architectures:
-        bootstrap = pathlib.Path(given[architecture]) if given else build.bootstrap(architecture)
-        package(arguments.output, architecture, bootstrap)
+        function, command_line = (pathlib.Path(given[architecture]) if given else build.binary(architecture, options) for options in (build.FUNCTION, build.COMMAND_LINE))
+        package_function(arguments.output, architecture, function)
+        package_command_line(arguments.output, architecture, command_line)
     sums.write(arguments.output)
 
 
-def package(output, architecture, bootstrap):
-    """Writes the zip for one processor, its bill of materials, and the template that names it."""
-    linked = crates.linked(build.TARGETS[architecture])
+def package_function(output, architecture, bootstrap):
+    """Writes the function's zip for one processor, its bill of materials, and the template that names it."""
     name = f"billing-watch-{VERSION}-{architecture}"
-    path = output / f"{name}.zip"
-    archive.write(path, {
-        "LICENSE": ((ROOT / "LICENSE").read_bytes(), 0o644),
-        "NOTICES": (crates.notices(linked).encode(), 0o644),
-        "bootstrap": (bootstrap.read_bytes(), 0o755),
-    })
-    (output / f"{name}.cdx.json").write_text(bom.bill_of_materials(linked, path, commit_time()))
-    templates.write_for_zip(output, architecture, path.name)
+    package(output / f"{name}.zip", crates.linked(build.TARGETS[architecture]), {"bootstrap": (bootstrap.read_bytes(), 0o755)})
+    templates.write_for_zip(output, architecture, f"{name}.zip")
+
+
+def package_command_line(output, architecture, program):
+    """Writes the zip of the command line for one processor, with what is needed to try it, and its bill of materials."""
+    linked = crates.linked(build.TARGETS[architecture], ["cli"])
+    members = {name: ((ROOT / name).read_bytes(), 0o644) for name in BESIDE_COMMAND_LINE}
+    package(output / f"billing-watch-cli-{VERSION}-{architecture}.zip", linked, members | {"billing-watch": (program.read_bytes(), 0o755)})
+
+
+def package(path, linked, members):
+    """Writes a zip file with licence and notices, and its bill of materials."""
+    texts = {"LICENSE": ((ROOT / "LICENSE").read_bytes(), 0o644), "NOTICES": (crates.notices(linked).encode(), 0o644)}
+    archive.write(path, texts | members)
+    path.with_suffix(".cdx.json").write_text(bom.bill_of_materials(linked, path, commit_time()))
 
 
 def commit_time():

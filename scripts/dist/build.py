@@ -8,7 +8,9 @@ import sys
 from project import ROOT
 
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-BINARY = "billing-watch-function"
+FUNCTION = ["--bin", "billing-watch-function"]
+# cargo-lambda would build for the processors of Lambda, which are newer than some that people have.
+COMMAND_LINE = ["--bin", "billing-watch", "--features", "cli", "--disable-optimizations"]
 TARGET_DIRECTORY = ROOT / "target/dist"
 # Variables that would change what Cargo or the C compiler produce.
 CHANGING = ("CARGO_BUILD_", "CARGO_ENCODED_RUSTFLAGS", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC", "RUSTFLAGS", "CC", "CXX", "AR", "CFLAGS", "CXXFLAGS")
@@ -23,8 +25,8 @@ def standard_library(target):
     return pathlib.Path(run("rustc", "--print", "target-libdir", "--target", target).strip())
 
 
-def bootstrap(architecture):
-    """Builds the function for a processor with cargo-lambda, and zig as the C compiler. Returns its path."""
+def binary(architecture, options):
+    """Builds a program for a processor with cargo-lambda, and zig as the C compiler. Returns its path."""
     # The folders of the sources exist only when they have been downloaded.
     run("cargo", "fetch", "--locked", "--target", TARGETS[architecture])
     cargo_home = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
@@ -40,9 +42,9 @@ def bootstrap(architecture):
         "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     folder = TARGET_DIRECTORY / architecture
-    command = ["cargo", "lambda", "build", "--release", "--locked", "--bin", BINARY, "--target", TARGETS[architecture], "--lambda-dir", folder]
+    command = ["cargo", "lambda", "build", "--release", "--locked", *options, "--target", TARGETS[architecture], "--lambda-dir", folder]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    return folder / BINARY / "bootstrap"
+    return folder / options[1] / "bootstrap"
 
 
 def run(*command):

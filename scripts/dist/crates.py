@@ -1,4 +1,4 @@
-"""The crates that are linked into the function, and the notices that their licences demand."""
+"""The crates that are linked into a program, and the notices that their licences demand."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ RULE = "-" * 100 + "\n"
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Crate:
-    """A package that is linked into the function."""
+    """A package that is linked into a program."""
 
     name: str
     version: str
@@ -23,9 +23,9 @@ class Crate:
     checksum: str | None  # SHA-256 of the package; None for billing-watch itself
 
 
-def linked(target):
-    """Returns the crates that are linked into the function for a target: `{crate: crates that it depends on}`."""
-    command = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--target", target, "--prefix", "depth", "--format", "|{p}|"]
+def linked(target, features=()):
+    """Returns the crates that are linked into the program of some features for a target: `{crate: crates that it depends on}`."""
+    command = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--target", target, "--prefix", "depth", "--format", "|{p}|", *(f"--features={feature}" for feature in features)]
     packages = {(package["name"], package["version"]): package for package in metadata()["packages"]}
     checksums = {(package["name"], package["version"]): package.get("checksum") for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
     graph, ancestors = {}, []
@@ -61,7 +61,7 @@ def notices(graph):
 
 
 def metadata():
-    return json.loads(run("cargo", "metadata", "--locked", "--format-version", "1"))
+    return json.loads(run("cargo", "metadata", "--locked", "--all-features", "--format-version", "1"))
 
 
 def run(*command):

@@ -50,7 +50,7 @@ def write_for_code_in_a_bucket(output):
 def transformed(code):
     """Returns the template after SAM's transform, with the function's code at the given place."""
     template = yaml_parse(SOURCE.read_text())
-    template["Resources"]["Function"]["Properties"]["CodeUri"] = code
+    template["Globals"]["Function"]["CodeUri"] = code
     # SAM looks the partition of ARNs up by the Region. The template has no ARN with a fixed one.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     return transform(template, {}, NoManagedPolicies())

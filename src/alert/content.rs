@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub object: Option<&'a ObjectRef>,
     /// The account in the log file's key, for records that name none.
     pub file_account: Option<&'a str>,
+    /// Whether it was found by a job over old log files.
+    pub backfill: bool,
     /// What the operator decides about alerts.
     pub style: &'a Style,
     /// The time, for ages.
@@ -144,6 +146,8 @@ pub(super) struct AddendumContent {
 pub(super) struct EvidenceContent {
     /// How the record came.
     pub(super) came_by: CameBy,
+    /// Whether it was found by a job over old log files.
+    pub(super) backfill: bool,
     /// The log file.
     pub(super) log_file: Option<Escaped>,
     /// A command that prints the log file.
@@ -319,6 +323,7 @@ fn evidence(record: &Record, context: &Context<'_>) -> EvidenceContent {
     };
     EvidenceContent {
         came_by: record.came_by(),
+        backfill: context.backfill,
         log_file: context.object.map(|object| {
             let name = format!("s3://{}/{}", object.bucket, object.key);
             Escaped::object(&name, OBJECT_CHARACTERS)

@@ -65,7 +65,7 @@ impl GroupKey {
 }
 
 /// The order in which alerts name findings, whatever order the file had.
-pub(crate) fn order(first: &Finding, second: &Finding) -> std::cmp::Ordering {
+pub fn order(first: &Finding, second: &Finding) -> std::cmp::Ordering {
     let key = |finding: &'_ Finding| {
         let text = |name| finding.record.text(name).map(str::to_owned);
         (

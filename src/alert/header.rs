@@ -29,7 +29,10 @@ pub(super) fn subject(alert: &Alert<'_>) -> String {
     } else {
         format!(" (part {})", alert.part.number)
     };
-    let level = top.level.as_str().to_uppercase();
+    let mut level = top.level.as_str().to_uppercase();
+    if top.evidence.backfill {
+        level.push_str(", BACKFILL");
+    }
     let actor = top.actor.who.as_str();
     let event = top
         .event
@@ -82,6 +85,7 @@ pub(super) fn attributes(alert: &Alert<'_>) -> Vec<Attribute> {
         one("account", account),
         one("actor_type", Some(top.actor.actor_type.as_str())),
         one("outcome", Some(outcome)),
+        one("backfill", top.evidence.backfill.then_some("true")),
         one("region", top.event.region.as_ref().map(Escaped::as_str)),
         each("rule", alert, |finding| Some(&finding.rule().id)),
         each("event_name", alert, |finding| finding.event.name.as_ref()),

@@ -12,6 +12,7 @@ mod escaped;
 mod fields;
 mod group_key;
 mod header;
+mod listing;
 mod names;
 mod ocsf;
 mod summary;
@@ -22,12 +23,12 @@ mod words;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::rules::{Level, PackIdentity};
-pub(crate) use group_key::order;
 
 pub use self::{
     content::{Context, FindingContent, RuleContents, Style},
     escaped::Escaped,
-    group_key::GroupKey,
+    group_key::{GroupKey, order},
+    listing::{Listing, RuleAdvice},
     names::{AccountNames, AccountNamesError},
     summary::Summary,
 };

@@ -401,21 +401,14 @@ fn unmapped(finding: &FindingContent) -> Value {
         ("false_positives", json!(finding.rule().false_positives)),
         ("came_by", json!(came_by)),
         ("log_file", json!(finding.evidence.log_file)),
+        ("backfill", json!(finding.evidence.backfill.then_some(true))),
         (
             "has_more_fields",
-            if finding.has_more_fields {
-                json!(true)
-            } else {
-                Value::Null
-            },
+            json!(finding.has_more_fields.then_some(true)),
         ),
         (
             "differs_from_other_record",
-            if finding.differs {
-                json!(true)
-            } else {
-                Value::Null
-            },
+            json!(finding.differs.then_some(true)),
         ),
         ("unreadable_members", json!(finding.unreadable)),
         (

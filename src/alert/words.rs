@@ -64,26 +64,10 @@ impl Markup {
 
     /// One sentence that says what happened.
     pub(super) fn headline(self, alert: &Alert<'_>) -> String {
-        let top = alert.top();
-        let account = match &top.affected {
-            Some(account) => format!("account {}", self.account(account)),
-            None => "an account that the record does not name".to_owned(),
-        };
-        let who = match top.actor.kind {
-            ActorKind::Root => "The root user".to_owned(),
-            _ => self.value(&top.actor.who.capitalised()),
-        };
-        let event = self.event_name(top);
-        let title = self.prose(&top.rule().title);
-        let findings = alert.findings;
+        let (top, findings) = (alert.top(), alert.findings);
+        let backfill = if top.evidence.backfill { BACKFILL } else { "" };
         if findings.len() == 1 {
-            return if top.outcome.failed {
-                format!(
-                    "{who} tried {event}, which failed, on {account}. It would have meant: {title}."
-                )
-            } else {
-                format!("{who} called {event}, which succeeded, on {account}: {title}.")
-            };
+            return self.headline_of(top) + backfill;
         }
         let failed = findings.iter().filter(|finding| finding.outcome.failed);
         let outcome = match failed.count() {
@@ -92,9 +76,43 @@ impl Markup {
             failed => format!("{failed} failed"),
         };
         format!(
-            "{who} made {} sensitive calls on {account} ({outcome}), the most severe {event}: {title}.",
-            findings.len()
+            "{} made {} sensitive calls on {} ({outcome}), the most severe {}: {}.{backfill}",
+            self.subject_of(top),
+            findings.len(),
+            self.object_of(top),
+            self.event_name(top),
+            self.prose(&top.rule().title)
         )
+    }
+
+    /// One sentence that says what happened in one finding.
+    pub(super) fn headline_of(self, finding: &FindingContent) -> String {
+        let (who, account) = (self.subject_of(finding), self.object_of(finding));
+        let event = self.event_name(finding);
+        let title = self.prose(&finding.rule().title);
+        if finding.outcome.failed {
+            format!(
+                "{who} tried {event}, which failed, on {account}. It would have meant: {title}."
+            )
+        } else {
+            format!("{who} called {event}, which succeeded, on {account}: {title}.")
+        }
+    }
+
+    /// Who acted, at the beginning of a sentence.
+    fn subject_of(self, finding: &FindingContent) -> String {
+        match finding.actor.kind {
+            ActorKind::Root => "The root user".to_owned(),
+            _ => self.value(&finding.actor.who.capitalised()),
+        }
+    }
+
+    /// The account that the action is about.
+    fn object_of(self, finding: &FindingContent) -> String {
+        match &finding.affected {
+            Some(account) => format!("account {}", self.account(account)),
+            None => "an account that the record does not name".to_owned(),
+        }
     }
 
     pub(super) fn event_name(self, finding: &FindingContent) -> String {
@@ -336,6 +354,9 @@ impl Markup {
         )
     }
 }
+
+/// What an alert on old log files says behind its headline.
+const BACKFILL: &str = " This is history: a backfill of old log files has found it.";
 
 /// How a record came, if not in a log file.
 fn way(came_by: CameBy) -> Option<&'static str> {

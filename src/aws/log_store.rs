@@ -78,7 +78,7 @@ impl LogBody for S3Body {
     }
 }
 
-fn store_error<E>(error: SdkError<E>) -> StoreError
+pub(super) fn store_error<E>(error: SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

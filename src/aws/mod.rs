@@ -3,6 +3,10 @@
 mod account;
 mod account_names;
 mod alert_sink;
+#[cfg(feature = "cli")]
+mod batch_jobs;
+#[cfg(feature = "cli")]
+mod history;
 mod http;
 mod ledger_store;
 mod log_store;
@@ -22,6 +26,11 @@ pub use self::{
     ledger_store::{FunctionLedgerStore, S3LedgerStore},
     log_store::{S3Body, S3LogStore},
     rule_files::{Cause, RuleFiles, RulesError},
+};
+#[cfg(feature = "cli")]
+pub use self::{
+    batch_jobs::{BatchJobs, JobError, JobOrder, JobReport, JobState},
+    history::{ListedObject, S3History},
 };
 use crate::{config::Config, ledger::MemoryLedgerStore, pipeline::REQUEST_TIME};
 
@@ -52,8 +61,14 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Makes clients that the environment configures.
-    pub async fn from_env(config: &Config) -> Self {
+    /// Makes clients for the function.
+    pub async fn for_function(config: &Config) -> Self {
+        Self::from_env(config.log_reader_role_arn.as_deref(), config.path_style_s3).await
+    }
+
+    /// Makes clients that the environment configures. Log files are read through `reader_role`, if there is
+    /// one.
+    async fn from_env(reader_role: Option<&str>, path_style_s3: bool) -> Self {
         let shared = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http::client())
             .retry_config(
@@ -76,7 +91,7 @@ impl Clients {
             )
             .load()
             .await;
-        let reader = match &config.log_reader_role_arn {
+        let reader = match reader_role {
             Some(role) => Some(
                 AssumeRoleProvider::builder(role)
                     .session_name(READER_SESSION)
@@ -86,13 +101,13 @@ impl Clients {
             ),
             None => None,
         };
-        Self::new(&shared, config, reader)
+        Self::new(&shared, path_style_s3, reader)
     }
 
-    fn new(shared: &SdkConfig, config: &Config, reader: Option<AssumeRoleProvider>) -> Self {
+    fn new(shared: &SdkConfig, path_style_s3: bool, reader: Option<AssumeRoleProvider>) -> Self {
         // CloudTrail's gzip files carry a checksum of their own; a second one only costs time.
         let s3 = aws_sdk_s3::config::Builder::from(shared)
-            .force_path_style(config.path_style_s3)
+            .force_path_style(path_style_s3)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();

@@ -94,6 +94,14 @@ pub struct RuleFiles {
 }
 
 impl RuleFiles {
+    /// Reads the rule files of a folder, in the order of their names.
+    pub fn in_folder(folder: &Path) -> Result<Self, RulesError> {
+        let mut files = Self::default();
+        read_directory(folder, &mut files)?;
+        files.readable.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
     fn add(&mut self, name: String, bytes: Vec<u8>) {
         if bytes.len() > RULE_FILE_BYTES {
             return self.reject_long(&name);

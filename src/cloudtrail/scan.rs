@@ -178,8 +178,20 @@ impl Scan {
         self.inflate.expanded_bytes()
     }
 
+    /// Whether an error of this scan means that the object holds no records at all. Unless its name is a
+    /// log file's, it then is something else.
+    pub fn holds_no_records(&self, error: &ScanError) -> bool {
+        match error {
+            ScanError::Empty => true,
+            ScanError::NoRecords | ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => {
+                !self.records_seen()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the object showed itself to be a log file: it has a `Records` array.
-    pub fn records_seen(&self) -> bool {
+    fn records_seen(&self) -> bool {
         match &self.reader {
             Reader::Probe { .. } => true,
             Reader::Splitter { splitter, .. } => splitter.records_seen(),

@@ -7,6 +7,7 @@
 //! `aws_lambda_events` serves the SQS reply. Its event types lose fields (the bucket and arguments of
 //! S3 Batch 2.0, the S3 test event), so this module reads events from plain JSON.
 
+mod batch;
 mod direct_event;
 mod failure;
 mod object_event;
@@ -17,10 +18,11 @@ use std::{fmt, slice};
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use batch::BatchMode;
 pub use direct_event::{DirectEvent, DirectEventKind};
 use direct_event::{from_event_bridge as direct_event, from_logs_subscription, is_direct_event};
 pub use failure::{ErrorType, Failure, InvocationError, with_causes};
-use object_event::{created, from_batch_task, from_event_bridge, from_s3_record};
+use object_event::{created, from_event_bridge, from_s3_record};
 
 /// How deep envelopes may nest; five levels are seen in practice.
 const NESTING: usize = 8;
@@ -87,8 +89,8 @@ pub struct Delivery {
     pub direct_events: Vec<DirectEvent>,
     /// Parts of an unknown shape. They fail the delivery; its objects are scanned all the same.
     pub problems: Vec<EnvelopeError>,
-    /// Whether its objects are tasks of an S3 Batch Operations job.
-    pub batch_task: bool,
+    /// What its job wants with findings, if its objects are tasks of S3 Batch Operations.
+    pub batch_task: Option<BatchMode>,
 }
 
 /// A part of an envelope that is of no known shape.
@@ -172,7 +174,7 @@ impl Envelope {
     /// part is an error.
     pub fn parse(value: &Value) -> Result<Self, EnvelopeError> {
         if value.get("invocationSchemaVersion").is_some() {
-            return Self::parse_s3_batch(value);
+            return batch::parse(value);
         }
         if let Some(messages) = sqs_messages(value) {
             return Self::parse_sqs(messages);
@@ -224,31 +226,6 @@ impl Envelope {
             reply: Reply::SqsBatch { fifo },
         })
     }
-
-    fn parse_s3_batch(value: &Value) -> Result<Self, EnvelopeError> {
-        let schema_version = batch_schema(value)?;
-        let tasks = batch_tasks(value)?;
-        let mut deliveries = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let id = text(task, "taskId").ok_or(EnvelopeError::Incomplete {
-                shape: "S3 Batch task",
-                part: "taskId",
-            })?;
-            let mut delivery = Delivery {
-                id: id.to_owned(),
-                ..Delivery::default()
-            };
-            delivery.collect_task(task);
-            deliveries.push(delivery);
-        }
-        Ok(Self {
-            deliveries,
-            reply: Reply::S3Batch {
-                schema_version: schema_version.to_owned(),
-                invocation_id: value["invocationId"].clone(),
-            },
-        })
-    }
 }
 
 impl Delivery {
@@ -294,9 +271,10 @@ impl Delivery {
         {
             self.collect(payload, below);
         } else if value.get("invocationSchemaVersion").is_some() {
-            batch_schema(value)?;
-            for task in batch_tasks(value)? {
-                self.collect_task(task);
+            for delivery in batch::deliveries(value)? {
+                self.batch_task = delivery.batch_task;
+                self.object_events.extend(delivery.object_events);
+                self.problems.extend(delivery.problems);
             }
         } else {
             return Err(unknown(value));
@@ -358,14 +336,6 @@ impl Delivery {
         }
         Ok(())
     }
-
-    fn collect_task(&mut self, task: &Value) {
-        self.batch_task = true;
-        match from_batch_task(task) {
-            Ok(object_event) => self.object_events.push(object_event),
-            Err(problem) => self.problems.push(problem),
-        }
-    }
 }
 
 fn sqs_messages(value: &Value) -> Option<&[Value]> {
@@ -385,27 +355,6 @@ fn action(value: &Value) -> Option<Action> {
         "unconfirmed" => Some(Action::Unconfirmed),
         _ => None,
     }
-}
-
-fn batch_schema(value: &Value) -> Result<&str, EnvelopeError> {
-    text(value, "invocationSchemaVersion")
-        .filter(|version| matches!(*version, "1.0" | "2.0"))
-        .ok_or_else(|| EnvelopeError::Unknown {
-            seen: format!(
-                "S3 Batch Operations with schema {}",
-                quote(&value["invocationSchemaVersion"].to_string())
-            ),
-        })
-}
-
-fn batch_tasks(value: &Value) -> Result<&Vec<Value>, EnvelopeError> {
-    value["tasks"]
-        .as_array()
-        .filter(|tasks| !tasks.is_empty())
-        .ok_or(EnvelopeError::Incomplete {
-            shape: "S3 Batch invocation",
-            part: "tasks list",
-        })
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {

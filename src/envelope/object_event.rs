@@ -71,24 +71,6 @@ pub(super) fn from_event_bridge(event: &Value) -> Result<ObjectEvent, EnvelopeEr
     })
 }
 
-pub(super) fn from_batch_task(task: &Value) -> Result<ObjectEvent, EnvelopeError> {
-    let incomplete = |part| EnvelopeError::Incomplete {
-        shape: "S3 Batch task",
-        part,
-    };
-    // Schema 1.0 names the bucket's ARN, 2.0 its name. An access point's ARN stays whole.
-    let bucket = text(task, "s3Bucket")
-        .or_else(|| {
-            let arn = text(task, "s3BucketArn")?;
-            Some(arn.split_once(":::").map_or(arn, |(_, name)| name))
-        })
-        .ok_or_else(|| incomplete("s3Bucket or s3BucketArn"))?;
-    let key = text(task, "s3Key")
-        .and_then(form_decode)
-        .ok_or_else(|| incomplete("s3Key"))?;
-    Ok(created(bucket, &key, text(task, "s3VersionId")))
-}
-
 pub(super) fn created(bucket: &str, key: &str, version_id: Option<&str>) -> ObjectEvent {
     ObjectEvent {
         object: ObjectRef {
@@ -103,7 +85,7 @@ pub(super) fn created(bucket: &str, key: &str, version_id: Option<&str>) -> Obje
 }
 
 /// Decodes `application/x-www-form-urlencoded`; `None` unless the result is UTF-8 and not empty.
-fn form_decode(encoded: &str) -> Option<String> {
+pub(super) fn form_decode(encoded: &str) -> Option<String> {
     let spaced = encoded.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
     (!decoded.is_empty()).then(|| decoded.into_owned())

@@ -46,6 +46,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             SendContext {
                 origin: Origin::DirectEvents,
                 file_account: None,
+                backfill: false,
                 style: &self.style,
                 invocation,
             },

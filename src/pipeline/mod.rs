@@ -25,12 +25,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, future::join, stream};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
     alert::{Escaped, Style},
     cloudtrail::{Candidates, Record, Scan, ScanLimits, Sources},
-    envelope::{self, Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
+    envelope::{self, BatchMode, Delivery, DeliveryOutcome, Envelope, ErrorType, Failure},
     ledger::{Ledger, LedgerStore},
     report::Report,
     rules::{Level, RulePack},
@@ -47,7 +47,7 @@ use record_source::RecordSource;
 use self_test::self_test;
 use sender::Sender;
 use task_result::TaskResult;
-use triage::{Decision, Triage};
+pub use triage::{Decision, Triage, Triaged};
 
 pub use self::{
     canary::{CanaryCallError, CanarySettings, app_name},
@@ -72,7 +72,7 @@ pub struct Settings {
     pub watched: Sources,
     /// The topics, at least one.
     pub topics: Vec<Topic>,
-    /// Whether findings of S3 Batch tasks alert.
+    /// Whether findings of S3 Batch tasks alert whose job does not say.
     pub batch_alerts: bool,
     /// How alerts look.
     pub style: Style,
@@ -100,6 +100,7 @@ pub struct Pipeline<S, A, L, C> {
     /// The records that a scan hands to triage.
     candidates: Arc<Candidates>,
     topics: Vec<Topic>,
+    batch_alerts: bool,
     style: Style,
     limits: ScanLimits,
     canary: Option<CanarySettings>,
@@ -107,6 +108,8 @@ pub struct Pipeline<S, A, L, C> {
     large_files: Semaphore,
     /// Has a permit for each message that may be published at the same time.
     publishing: Semaphore,
+    /// Held by the alert of a backfill that is being published.
+    backfill_turn: Mutex<()>,
     clock: C,
 }
 
@@ -129,14 +132,15 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                 pack,
                 watched: settings.watched,
                 minimum_level: lowest_level(&settings.topics),
-                batch_alerts: settings.batch_alerts,
             },
+            batch_alerts: settings.batch_alerts,
             topics: settings.topics,
             style: settings.style,
             limits: settings.limits,
             canary: settings.canary,
             large_files: Semaphore::new(CONCURRENT_LARGE_FILES),
             publishing: Semaphore::new(CONCURRENT_MESSAGES),
+            backfill_turn: Mutex::new(()),
             clock,
         }
     }
@@ -250,11 +254,21 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                 let context = SendContext {
                     origin: Origin::LogFile(&job.object_event.object),
                     file_account: file_account.as_deref(),
+                    backfill: job.batch_task.is_some(),
                     style: &self.style,
                     invocation,
                 };
                 self.scan(job, context, deadline).await
             }
+        }
+    }
+
+    /// Whether findings of a job stand in its result only.
+    fn is_result_only(&self, job: &Job) -> bool {
+        match job.batch_task {
+            None | Some(BatchMode::Alert) => false,
+            Some(BatchMode::Unsaid) => !self.batch_alerts,
+            Some(BatchMode::Report) => true,
         }
     }
 
@@ -269,6 +283,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
             sink: &self.sink,
             topics: &self.topics,
             publishing: &self.publishing,
+            backfill_turn: &self.backfill_turn,
             deadline,
             context,
         })
@@ -289,6 +304,7 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
         let mut groups = Groups::new(context.file_account.map(str::to_owned));
         let mut sender = self.sender(context, deadline);
         let mut outcome = JobOutcome::new();
+        let result_only = self.is_result_only(job);
         let read = loop {
             let record = match records.next().await {
                 Ok(Some(record)) => record,
@@ -310,9 +326,9 @@ impl<S: LogStore, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Pipeline<S
                     }
                 }
             }
-            let triaged = self.triage.decide(record, job.batch_task, deadline.now());
+            let triaged = self.triage.decide(record, result_only, deadline.now());
             let Some(triaged) = triaged else { continue };
-            outcome.count(&triaged, job.batch_task);
+            outcome.count(&triaged, job.batch_task.is_some());
             if let Decision::Alert(finding) = triaged.decision
                 && let Some(group) = groups.add(finding)
             {

@@ -59,7 +59,7 @@ impl JobOutcome {
     }
 
     /// Counts a decision of triage. The findings of an S3 Batch task stand in its result.
-    pub(super) fn count(&mut self, triaged: &Triaged, batch_task: bool) {
+    pub(super) fn count(&mut self, triaged: &Triaged, is_batch_task: bool) {
         let report = &mut self.report;
         report.findings += 1;
         report.count_level(triaged.level);
@@ -83,7 +83,7 @@ impl JobOutcome {
                 report.result_only += 1;
                 self.result.add(finding);
             }
-            Decision::Alert(finding) if batch_task => self.result.add(finding),
+            Decision::Alert(finding) if is_batch_task => self.result.add(finding),
             Decision::Alert(_) => {}
         }
     }

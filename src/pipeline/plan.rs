@@ -7,7 +7,8 @@ use super::failure;
 use crate::{
     cloudtrail::{KeyKind, OtherKind, classify_key},
     envelope::{
-        Delivery, DirectEvent, DirectEventKind, Failure, ObjectEvent, ObjectEventKind, ObjectRef,
+        BatchMode, Delivery, DirectEvent, DirectEventKind, Failure, ObjectEvent, ObjectEventKind,
+        ObjectRef,
     },
 };
 
@@ -44,7 +45,8 @@ pub(super) enum DirectAction {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Job {
     pub(super) object_event: ObjectEvent,
-    pub(super) batch_task: bool,
+    /// As of its delivery.
+    pub(super) batch_task: Option<BatchMode>,
     pub(super) action: Action,
 }
 
@@ -73,7 +75,7 @@ pub(super) struct Skip {
 /// Plans the work for `deliveries`.
 pub(super) fn plan(deliveries: &[Delivery]) -> Plan<'_> {
     let mut jobs: Vec<Job> = Vec::new();
-    let mut numbers: HashMap<(ObjectRef, bool, bool), usize> = HashMap::new();
+    let mut numbers: HashMap<(ObjectRef, bool, Option<BatchMode>), usize> = HashMap::new();
     let jobs_of_delivery = deliveries
         .iter()
         .map(|delivery| {
@@ -192,7 +194,7 @@ mod tests {
         }
     }
 
-    fn delivery(object_events: Vec<ObjectEvent>, batch_task: bool) -> Delivery {
+    fn delivery(object_events: Vec<ObjectEvent>, batch_task: Option<BatchMode>) -> Delivery {
         Delivery {
             object_events,
             batch_task,
@@ -245,10 +247,10 @@ mod tests {
             ObjectEventKind::Removed("Object Deleted".to_owned()),
         );
         let deliveries = [
-            delivery(vec![created(), created(), removed], false),
-            delivery(vec![created()], false),
-            delivery(vec![created()], true),
-            delivery(Vec::new(), false),
+            delivery(vec![created(), created(), removed], None),
+            delivery(vec![created()], None),
+            delivery(vec![created()], Some(BatchMode::Unsaid)),
+            delivery(Vec::new(), None),
         ];
         let plan = plan(&deliveries);
         assert_eq!(plan.jobs.len(), 3);

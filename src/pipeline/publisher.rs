@@ -3,9 +3,16 @@
 
 use std::{cell::Cell, time::Duration};
 
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::sleep,
+};
 
 use super::{
     claimed_finding::ClaimedFinding,
@@ -29,6 +36,8 @@ use crate::{
 pub(super) const CONCURRENT_ENTRIES: usize = 32;
 /// How long an accepted alert waits for other topics to accept theirs, so that one write records all.
 const ANSWERS_TOGETHER: Duration = Duration::from_millis(250);
+/// Between two messages of a backfill. With at most ten instances, that is what a mailbox takes.
+const BACKFILL_PAUSE: Duration = Duration::from_secs(1);
 /// Waits after each failure to record an accepted alert.
 const PUBLICATION_BACKOFF: [Duration; 3] = [
     Duration::from_millis(250),
@@ -43,6 +52,8 @@ pub(super) struct Publisher<'a, A, L, C> {
     pub(super) topics: &'a [Topic],
     /// Has a permit for each message that may be published at the same time.
     pub(super) publishing: &'a Semaphore,
+    /// Held by the alert of a backfill that is being published.
+    pub(super) backfill_turn: &'a Mutex<()>,
     pub(super) deadline: &'a Deadline<'a, C>,
     pub(super) context: SendContext<'a>,
 }
@@ -53,6 +64,8 @@ pub(super) struct SendContext<'a> {
     pub(super) origin: Origin<'a>,
     /// The account in the object's key, for records that name none.
     pub(super) file_account: Option<&'a str>,
+    /// Whether a job over old log files asked for it.
+    pub(super) backfill: bool,
     pub(super) style: &'a Style,
     pub(super) invocation: &'a str,
 }
@@ -164,6 +177,7 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
         Context {
             object: self.context.origin.object(),
             file_account: self.context.file_account,
+            backfill: self.context.backfill,
             style: self.context.style,
             now: self.deadline.now(),
         }
@@ -219,6 +233,12 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
         findings: &[&ClaimedFinding],
     ) -> Result<Vec<Failure>, Vec<Failure>> {
         let origin = self.context.origin;
+        // History can wait, and must not flood the people who read about what happens now.
+        let turn = if self.context.backfill && topic.audience != Audience::Machines {
+            self.deadline.while_sending(self.backfill_turn.lock()).await
+        } else {
+            None
+        };
         let permit = self.deadline.while_sending(self.publishing.acquire()).await;
         let mut expiries = findings.iter().map(|finding| finding.claim_expires_at);
         if permit.is_none() || !expiries.all(|at| self.deadline.may_send(at)) {
@@ -232,23 +252,33 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
             .before_reply(self.sink.publish(topic, message));
         let answer = answer.await.unwrap_or_else(|| Err(SinkError::no_answer()));
         drop(permit);
-        match answer {
-            Ok(message_id) => {
-                let accepted = Accepted {
-                    topic,
-                    message,
-                    message_id,
-                    at: self.deadline.now(),
-                };
-                Ok(self.record_publications(findings, &accepted).await)
+        // SNS may have accepted what it did not answer, so the pause follows in any case.
+        let pause = async {
+            if let Some(turn) = turn {
+                self.deadline.while_sending(sleep(BACKFILL_PAUSE)).await;
+                drop(turn);
             }
-            // Nobody may know whether SNS accepted it. Waiting until the claim expires would only delay
-            // the next try, which has to send the alert again in any case.
-            Err(error) => {
-                let failure = failure::publish(origin, topic, &error);
-                Err(self.fail(findings, failure).await)
+        };
+        let record = async {
+            match answer {
+                Ok(message_id) => {
+                    let accepted = Accepted {
+                        topic,
+                        message,
+                        message_id,
+                        at: self.deadline.now(),
+                    };
+                    Ok(self.record_publications(findings, &accepted).await)
+                }
+                // Nobody may know whether SNS accepted it. Waiting until the claim expires would only delay
+                // the next try, which has to send the alert again in any case.
+                Err(error) => {
+                    let failure = failure::publish(origin, topic, &error);
+                    Err(self.fail(findings, failure).await)
+                }
             }
-        }
+        };
+        join(record, pause).await.0
     }
 
     /// Notes that a topic has not accepted the message on these findings. Releases the claims that no other
@@ -336,7 +366,7 @@ impl<A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Publisher<'_, A, L, C> 
                     Ok(recorded) => return Ok(recorded),
                     Err(error) => last_error.set(Some(error)),
                 }
-                tokio::time::sleep(wait).await;
+                sleep(wait).await;
             }
             self.record_accepted(finding, claim, number).await
         };

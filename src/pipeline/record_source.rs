@@ -191,15 +191,6 @@ impl<'a, S: LogStore, C: Fn() -> Timestamp> RecordSource<'a, S, C> {
     /// shape of a log file's.
     fn is_not_a_log_file(&self, error: &ScanError) -> bool {
         let key = classify_key(&self.object.key, None);
-        if matches!(key, KeyKind::LogFile { .. }) {
-            return false;
-        }
-        match error {
-            ScanError::Empty => true,
-            ScanError::NoRecords | ScanError::NotJson { .. } | ScanError::TruncatedJson { .. } => {
-                !self.scan.records_seen()
-            }
-            _ => false,
-        }
+        !matches!(key, KeyKind::LogFile { .. }) && self.scan.holds_no_records(error)
     }
 }

@@ -156,7 +156,7 @@ impl<'a, A: AlertSink, L: LedgerStore, C: Fn() -> Timestamp> Sender<'a, A, L, C>
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Mutex, Semaphore};
 
     use super::*;
     use crate::{
@@ -211,6 +211,7 @@ mod tests {
         let context = SendContext {
             origin: Origin::LogFile(&object),
             file_account: None,
+            backfill: false,
             style: &Style {
                 withhold_values: true,
                 account_names: AccountNames::default(),
@@ -226,12 +227,13 @@ mod tests {
             minimum_level: Level::Medium,
         }];
         let deadline = Deadline::new(None, &clock);
-        let publishing = Semaphore::new(1);
+        let (publishing, backfill_turn) = (Semaphore::new(1), Mutex::new(()));
         let mut sender = Sender::new(Publisher {
             ledger: &ledger,
             sink: &RefusingSink,
             topics: &topics,
             publishing: &publishing,
+            backfill_turn: &backfill_turn,
             deadline: &deadline,
             context,
         });

@@ -15,48 +15,45 @@ const NAME_CHARACTERS: usize = 128;
 
 /// Decides about records.
 #[derive(Debug)]
-pub(super) struct Triage {
-    pub(super) pack: RulePack,
-    pub(super) watched: Sources,
-    pub(super) minimum_level: Level,
-    /// Whether findings of S3 Batch tasks alert.
-    pub(super) batch_alerts: bool,
+pub struct Triage {
+    /// The rules.
+    pub pack: RulePack,
+    /// The sources whose findings alert.
+    pub watched: Sources,
+    /// The lowest level that alerts.
+    pub minimum_level: Level,
 }
 
 /// A record's decision, with what the report needs beside it.
 #[derive(Debug)]
-pub(super) struct Triaged {
-    pub(super) decision: Decision,
+pub struct Triaged {
+    /// What happens to the record.
+    pub decision: Decision,
     /// The highest level of the matching rules, before filters.
-    pub(super) level: Level,
+    pub level: Level,
     /// Filters that would have suppressed the finding if they had not expired.
-    pub(super) expired_filters: Vec<String>,
+    pub expired_filters: Vec<String>,
 }
 
 /// What happens to a record that matches a rule.
 #[derive(Debug)]
-pub(super) enum Decision {
+pub enum Decision {
     /// Below the minimum level: counted.
     BelowLevel,
     /// Suppressed by these filters: counted.
     Suppressed(Vec<String>),
     /// Of a source that is not watched: counted. Holds event source and event name, for the log.
     Unwatched(String),
-    /// Of an S3 Batch task whose findings do not alert: stands in the task's result.
+    /// Of a job that wants no alerts: stands in its result.
     ResultOnly(Finding),
     /// To be alerted on.
     Alert(Finding),
 }
 
 impl Triage {
-    /// Decides about one record; `None` where no rule matches. `now` decides which filters have
-    /// expired.
-    pub(super) fn decide(
-        &self,
-        record: Record,
-        batch_task: bool,
-        now: Timestamp,
-    ) -> Option<Triaged> {
+    /// Decides about one record; `None` where no rule matches. Nothing alerts where `result_only` says so.
+    /// `now` decides which filters have expired.
+    pub fn decide(&self, record: Record, result_only: bool, now: Timestamp) -> Option<Triaged> {
         let matched = self.pack.evaluate(&record, now)?;
         let is_suppressed = matched.rules.is_empty()
             // The rules that the filters left are below the minimum level.
@@ -72,7 +69,7 @@ impl Triage {
                 record,
                 rules: matched.rules,
             };
-            if batch_task && !self.batch_alerts {
+            if result_only {
                 Decision::ResultOnly(finding)
             } else {
                 Decision::Alert(finding)
@@ -116,7 +113,7 @@ mod tests {
         }
     }
 
-    fn triage(minimum_level: Level, batch_alerts: bool, expires: &str) -> Triage {
+    fn triage(minimum_level: Level, expires: &str) -> Triage {
         let bundled = RulePack::load(&OptionalRules::default(), &[]).unwrap().pack;
         let closed = bundled
             .rules()
@@ -128,7 +125,6 @@ mod tests {
             pack: loaded.pack,
             watched: Sources::only([BILLING]),
             minimum_level,
-            batch_alerts,
         }
     }
 
@@ -137,12 +133,12 @@ mod tests {
         source: &str,
         name: &str,
         address: &str,
-        batch_task: bool,
+        result_only: bool,
     ) -> String {
         let record = Record::from_value(json!({
             "eventSource": source, "eventName": name, "sourceIPAddress": address,
         }));
-        let triaged = triage.decide(record, batch_task, "2026-03-02T00:00:00Z".parse().unwrap());
+        let triaged = triage.decide(record, result_only, "2026-03-02T00:00:00Z".parse().unwrap());
         let Some(triaged) = triaged else {
             return "no match".to_owned();
         };
@@ -162,7 +158,7 @@ mod tests {
     #[test]
     fn level_filters_and_sources_decide_in_this_order() {
         let (planned, other) = ("203.0.113.7", "198.51.100.1");
-        let triage = triage(Level::Medium, false, "2026-03-02");
+        let triage = triage(Level::Medium, "2026-03-02");
         for (source, name, address, expected) in [
             (BILLING, "GetObject", other, "no match"),
             (BILLING, "GetAddresses", other, "informational, below level"),
@@ -194,20 +190,23 @@ mod tests {
 
     #[test]
     fn an_expired_filter_suppresses_nothing_and_is_named() {
-        let triage = triage(Level::Medium, false, "2026-03-01");
+        let triage = triage(Level::Medium, "2026-03-01");
         let decision = decide(&triage, BILLING, "CloseAccount", "203.0.113.7", false);
         assert_eq!(decision, "critical, alert, 1 expired");
     }
 
     #[test]
-    fn findings_of_batch_tasks_alert_only_on_request() {
-        for (batch_alerts, batch_task, expected) in [
-            (false, true, "critical, result only"),
-            (true, true, "critical, alert"),
-            (false, false, "critical, alert"),
-        ] {
-            let triage = triage(Level::Medium, batch_alerts, "2026-03-01");
-            let decision = decide(&triage, BILLING, "CloseAccount", "198.51.100.1", batch_task);
+    fn what_is_for_the_result_only_does_not_alert() {
+        let triage = triage(Level::Medium, "2026-03-01");
+        for (result_only, expected) in [(true, "critical, result only"), (false, "critical, alert")]
+        {
+            let decision = decide(
+                &triage,
+                BILLING,
+                "CloseAccount",
+                "198.51.100.1",
+                result_only,
+            );
             assert_eq!(decision, expected);
         }
     }

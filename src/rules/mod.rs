@@ -7,6 +7,7 @@ mod bundled;
 mod check;
 mod detections;
 mod digest;
+mod explain;
 mod filter;
 mod level;
 mod pack;
@@ -20,6 +21,7 @@ use crate::cloudtrail::{Outcome, Record};
 
 pub use self::{
     bundled::OptionalRules,
+    explain::{Explanation, FailedCondition},
     level::Level,
     pack::{LoadedRules, RulePack},
 };

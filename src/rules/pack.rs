@@ -37,9 +37,9 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct Compiled {
+pub(super) struct Compiled {
     /// Highest level first.
-    rules: Vec<CompiledRule>,
+    pub(super) rules: Vec<CompiledRule>,
     filters: Vec<CompiledFilter>,
 }
 
@@ -123,7 +123,7 @@ impl RulePack {
         Ok(loader.finish())
     }
 
-    fn compiled(&self) -> &Compiled {
+    pub(super) fn compiled(&self) -> &Compiled {
         self.0.compiled.get_or_init(|| {
             let rules = compile_bundled(&bundled::files(&self.0.optional));
             Compiled {

@@ -15,7 +15,7 @@ from stack import ROOT
 import release_notes
 from project import VERSION
 
-ZIP = f"billing-watch-{VERSION}-x86_64.zip"
+ZIP, CLI_ZIP = f"billing-watch-{VERSION}-x86_64.zip", f"billing-watch-cli-{VERSION}-x86_64.zip"
 
 
 def dist(folder, *architectures):
@@ -61,6 +61,19 @@ def test_the_zip_holds_an_executable_bootstrap_the_licence_and_the_notices(relea
         assert f"\n{name} " not in notices, name
 
 
+def test_the_command_line_comes_with_what_is_needed_to_try_it(release):
+    logs = [str(path.relative_to(ROOT)) for path in (ROOT / "examples/logs").iterdir()]
+    with zipfile.ZipFile(release / CLI_ZIP) as archive:
+        assert archive.testzip() is None
+        modes = {member.filename: oct(member.external_attr >> 16) for member in archive.infolist()}
+        assert modes == {"billing-watch": "0o100755", **dict.fromkeys(["LICENSE", "NOTICES", "README.md", *logs], "0o100644")} and len(logs) > 1
+        notices = archive.read("NOTICES").decode()
+    for name in ("clap", "maud", "aws-sdk-s3control"):
+        assert f"\n{name} " in notices, name
+    bill = json.loads((release / CLI_ZIP).with_suffix(".cdx.json").read_text())
+    assert {"clap", "maud"} <= {part["name"] for part in bill["components"]}
+
+
 @pytest.mark.parametrize("architecture, target", [("x86_64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")])
 def test_the_bill_of_materials_names_every_linked_crate(release, architecture, target):
     bill = json.loads((release / f"billing-watch-{VERSION}-{architecture}.cdx.json").read_text())
@@ -79,8 +92,8 @@ def test_the_bill_of_materials_names_every_linked_crate(release, architecture, t
 @pytest.mark.parametrize("architecture, name", [("x86_64", "template.yaml"), ("arm64", "template-arm64.yaml")])
 def test_a_template_deploys_the_zip_for_its_processor_without_a_build(release, architecture, name):
     template, source = parsed(release / name), parsed(ROOT / "template.yaml")
-    assert template["Resources"]["Function"]["Properties"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
-    assert source["Resources"]["Function"]["Properties"].pop("CodeUri") == "function.zip"
+    assert template["Globals"]["Function"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
+    assert source["Globals"]["Function"].pop("CodeUri") == "function.zip"
     assert template["Parameters"]["Architecture"]["AllowedValues"] == [architecture] == [template["Parameters"]["Architecture"]["Default"]]
     for parameters in (template["Parameters"], source["Parameters"]):
         del parameters["Architecture"]

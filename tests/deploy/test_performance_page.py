@@ -18,4 +18,4 @@ def test_the_tables_are_those_of_the_raw_results():
 
 def test_every_part_was_measured():
     results = json.loads(paths.RESULTS.read_text())
-    assert sorted(results) == ["batches", "delivery", "folder", "ledger", "memory", "scan"]
+    assert sorted(results) == ["batches", "delivery", "folder", "ledger", "memory", "s3", "scan"]

@@ -153,7 +153,7 @@ def test_every_queue_keeps_its_messages_for_14_days():
 def test_every_role_has_the_permissions_boundary():
     expected = {"Fn::If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
     roles = [(name, role["Properties"].get("PermissionsBoundary")) for path in TEMPLATES for name, role in transformed(path)["Resources"].items() if role["Type"] == "AWS::IAM::Role"]
-    assert roles == [(name, expected) for name in ("FunctionRole", "LogReaderRole", "SenderRole", "SenderRole", "ChatRole")]
+    assert roles == [(name, expected) for name in ("BackfillRole", "FunctionRole", "LogReaderRole", "SenderRole", "SenderRole", "ChatRole")]
 
 
 def test_every_queue_refuses_requests_without_tls():

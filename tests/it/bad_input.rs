@@ -343,6 +343,14 @@ fn record_cases() -> Vec<Case> {
     ]
 }
 
+fn cases() -> Vec<Case> {
+    let mut cases = gzip_cases();
+    cases.extend(json_cases());
+    cases.extend(record_cases());
+    assert!(cases.len() >= 40, "{}", cases.len());
+    cases
+}
+
 #[test]
 fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
     let limits = ScanLimits {
@@ -350,11 +358,7 @@ fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
         record_bytes: 512 << 10,
         ..ScanLimits::default()
     };
-    let mut cases = gzip_cases();
-    cases.extend(json_cases());
-    cases.extend(record_cases());
-    assert!(cases.len() >= 40, "{}", cases.len());
-    for case in cases {
+    for case in cases() {
         for sizes in [&[][..], &[1000], &[1, 7]] {
             let scanned = scan_both(
                 &case.body,
@@ -369,6 +373,55 @@ fn every_kind_of_bad_file_ends_as_listed_and_other_records_alert() {
                 (end, expected) => assert_eq!(end, expected, "{}", case.name),
             }
         }
+    }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_names_every_kind_of_bad_file_and_finds_what_is_in_the_others() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, body: &[u8]| {
+            let name = log_key(name).rsplit('/').next().unwrap().to_owned();
+            std::fs::write(folder.path().join(&name), body).unwrap();
+            name
+        };
+        let bad = file("Bad0000000000000", &case.body);
+        file(
+            "Good000000000000",
+            &gzip_log(&[record("CloseAccount", "good")]),
+        );
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_billing-watch"))
+            .args([
+                "scan",
+                "--quiet",
+                "--format",
+                "jsonl",
+                "--max-expanded-bytes",
+                "2097152",
+            ])
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&done.stdout), text(&done.stderr));
+        assert!(
+            out.contains("\"event_id\":\"good\""),
+            "{}: {out}",
+            case.name
+        );
+        assert!(!err.contains("panicked"), "{}: {err}", case.name);
+        let (status, says) = match case.end {
+            Ok(()) => (0, String::new()),
+            // The program allows longer records than these cases have.
+            Err(ScanError::RecordTooLong { .. }) => continue,
+            Err(ScanError::OverCap { .. }) => (4, "expands to more than 2097152 bytes".to_owned()),
+            Err(ScanError::NotJson { .. }) => (4, "not JSON near expanded byte".to_owned()),
+            Err(error) => (4, error.to_string()),
+        };
+        assert_eq!(done.status.code(), Some(status), "{}: {err}", case.name);
+        assert!(err.contains(&says), "{}: {err}", case.name);
+        assert!(status == 0 || err.contains(&bad), "{}: {err}", case.name);
     }
 }
 

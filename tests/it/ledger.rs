@@ -37,6 +37,7 @@ fn archive() -> Archive {
     let context = Context {
         object: Some(&object),
         file_account: None,
+        backfill: false,
         now: now(),
         style: &style,
     };

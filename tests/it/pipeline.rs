@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use billing_watch::{
+    alert::Audience,
     cloudtrail::Sources,
-    envelope::ErrorType,
+    envelope::{Envelope, ErrorType},
     pipeline::Subscriptions,
     rules::{Level, OptionalRules, PackIdentity, RuleFile, RulePack},
 };
@@ -13,8 +14,8 @@ use serde_json::{Value, json};
 use crate::{
     rules::{billing_events, record_of},
     support::{
-        BUCKET, Harness, finance_role, gzip, gzip_log, log_file, log_key, noise, record,
-        record_with, run_envelope, s3_event,
+        BUCKET, Harness, block_on, finance_role, gzip, gzip_log, invocation, log_file, log_key,
+        noise, record, record_with, run_envelope, s3_event, topic,
     },
 };
 
@@ -395,6 +396,87 @@ fn findings_of_batch_tasks_stand_in_the_result_and_alert_only_on_request() {
         assert_eq!(report.result_only, if batch_alerts { 0 } else { 2 });
         assert_eq!(harness.sink.alerts.borrow().len(), alerts);
     }
+}
+
+#[test]
+fn a_job_says_by_its_arguments_whether_its_findings_alert() {
+    for (mode, configured, alerts) in [("report", true, 0), ("alert", false, 1)] {
+        let mut harness =
+            Harness::new().with_object("a.json.gz", gzip_log(&[record("CloseAccount", "e")]));
+        harness.settings.batch_alerts = configured;
+        let mut payload = batch(&["a.json.gz"]);
+        payload["job"]["userArguments"] = json!({"mode": mode});
+        let pipeline = harness.pipeline();
+        let (_, reply) = run_envelope(&pipeline, &payload);
+        drop(pipeline);
+        let result = &reply.unwrap()["results"][0];
+        assert_eq!(
+            result["resultString"],
+            "1 finding: critical CloseAccount succeeded e"
+        );
+        assert_eq!(harness.sink.alerts.borrow().len(), alerts, "{mode}");
+    }
+    let mut payload = batch(&["a.json.gz"]);
+    payload["job"]["userArguments"] = json!({"mode": "page"});
+    let error = Envelope::parse(&payload).unwrap_err().to_string();
+    assert!(
+        error.contains("page") && error.contains("report and alert"),
+        "{error}"
+    );
+}
+
+#[test]
+fn alerts_of_a_backfill_are_marked_and_come_one_a_second() {
+    let by = |user: &str| {
+        let mut record = record("CloseAccount", user);
+        record["userIdentity"] =
+            json!({"type": "IAMUser", "userName": user, "accountId": "111122223333"});
+        record
+    };
+    let records: Vec<Value> = ["ann", "ben", "cid", "dot"].map(by).into();
+    let mut harness = Harness::new().with_object("a.json.gz", gzip_log(&records));
+    harness.settings.topics = vec![
+        topic(Audience::People, Level::Medium),
+        topic(Audience::Chat, Level::Medium),
+        topic(Audience::Machines, Level::Medium),
+    ];
+    let mut payload = batch(&["a.json.gz"]);
+    payload["job"]["userArguments"] = json!({"mode": "alert"});
+    let envelope = Envelope::parse(&payload).unwrap();
+    let pipeline = harness.pipeline();
+    let took = block_on(async {
+        let began = tokio::time::Instant::now();
+        pipeline.handle(&envelope, &invocation()).await;
+        began.elapsed()
+    });
+    drop(pipeline);
+    let messages = harness.sink.messages.borrow();
+    assert_eq!(messages.len(), 12);
+    // Those of people and chat; machines take as many as there are.
+    assert!(took >= std::time::Duration::from_secs(8), "{took:?}");
+    for (_, message) in &*messages {
+        let attributes = &message.attributes;
+        assert!(
+            attributes
+                .iter()
+                .any(|attribute| attribute.name == "backfill")
+        );
+        let mark = [
+            "a backfill of old log files has found it",
+            "\"backfill\":true",
+        ];
+        assert!(
+            mark.iter().any(|mark| message.body.contains(mark)),
+            "{}",
+            message.body
+        );
+    }
+    let alerts = harness.sink.alerts.borrow();
+    let subject = alerts[0].subject.as_str();
+    assert_eq!(
+        subject,
+        "[CRITICAL, BACKFILL] CloseAccount in 111122223333 by user ann"
+    );
 }
 
 /// A filter that takes out the bundled rule on closed accounts.

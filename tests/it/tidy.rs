@@ -195,10 +195,10 @@ fn the_reference_explains_every_variable() {
 #[test]
 fn the_template_sets_every_variable_and_no_other() {
     let template = read("template.yaml");
-    let environment = template.split("        Variables:\n").nth(1).unwrap();
+    let environment = template.split("      Variables:\n").nth(1).unwrap();
     let set: BTreeSet<&str> = environment
         .lines()
-        .map_while(|line| line.strip_prefix("          "))
+        .map_while(|line| line.strip_prefix("        "))
         .map(|line| line.split(':').next().unwrap())
         .collect();
     assert_eq!(set, BTreeSet::from(billing_watch::config::VARIABLES));
