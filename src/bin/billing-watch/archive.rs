@@ -1,5 +1,10 @@
 //! Log files in a tar archive, read as a stream.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "an archive is inflated as a stream: each file in it has its cap, and what is between them, too"
+)]
+
 use std::{
     cell::Cell,
     fs::File,
@@ -8,20 +13,16 @@ use std::{
     rc::Rc,
 };
 
-#[allow(
-    clippy::disallowed_types,
-    reason = "an archive is read as a stream: each file in it has its cap, and what is between them, too"
-)]
 use flate2::read::MultiGzDecoder;
-use tar::Archive;
+use tar::{Archive, Entry};
 
 /// Most bytes between the files of an archive. `tar` keeps long names in memory.
 const HEAD_BYTES: u64 = 1 << 20;
 
 /// A part of an archive.
-pub(crate) enum Part<'a> {
+pub(crate) enum Part<'a, 'b> {
     /// A file and its content.
-    File(PathBuf, &'a mut dyn Read),
+    File(PathBuf, &'a mut Entry<'b, Metered>),
     /// A link, or something else that is no plain file and no folder.
     Other(PathBuf),
 }
@@ -31,16 +32,15 @@ pub(crate) enum Part<'a> {
 /// # Errors
 ///
 /// The archive is damaged or can't be read. The parts before have been read.
-pub(crate) fn each_part(path: &Path, mut read: impl FnMut(Part<'_>)) -> io::Result<()> {
+pub(crate) fn each_part(path: &Path, mut read: impl FnMut(Part<'_, '_>)) -> io::Result<()> {
     let file = BufReader::new(File::open(path)?);
     let is_gzip = path.extension().is_some_and(|ending| {
         ending.eq_ignore_ascii_case("gz") || ending.eq_ignore_ascii_case("tgz")
     });
-    #[allow(clippy::disallowed_types, reason = "see above")]
-    let stream: Box<dyn Read> = if is_gzip {
-        Box::new(MultiGzDecoder::new(file))
+    let stream = if is_gzip {
+        Stream::Compressed(Box::new(MultiGzDecoder::new(file)))
     } else {
-        Box::new(file)
+        Stream::Plain(file)
     };
     let allowed = Rc::new(Cell::new(HEAD_BYTES));
     let mut archive = Archive::new(Metered {
@@ -68,9 +68,24 @@ pub(crate) fn each_part(path: &Path, mut read: impl FnMut(Part<'_>)) -> io::Resu
     }
 }
 
+/// The bytes of an archive.
+enum Stream {
+    Plain(BufReader<File>),
+    Compressed(Box<MultiGzDecoder<BufReader<File>>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.read(buffer),
+            Self::Compressed(file) => file.read(buffer),
+        }
+    }
+}
+
 /// A stream that gives no more than is allowed.
-struct Metered {
-    stream: Box<dyn Read>,
+pub(crate) struct Metered {
+    stream: Stream,
     allowed: Rc<Cell<u64>>,
 }
 

@@ -44,14 +44,13 @@ impl Selection {
 
     /// Whether a finding on the record is wanted. `file_account` stands for an account that it does not name.
     pub(crate) fn wants_record(&self, record: &Record, file_account: Option<&str>) -> bool {
-        let in_time = |is_good: &dyn Fn(Timestamp) -> bool, bound: Option<Timestamp>| {
-            // A record without a time is shown rather than lost.
-            bound.is_none() || record.event_time().is_none_or(is_good)
-        };
+        // A record without a time is shown rather than lost.
+        let is_in_time = record.event_time().is_none_or(|time| {
+            self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
+        });
         let affected = record.affected_account();
         let account = affected.as_deref().or(file_account);
-        in_time(&|time| self.from.is_none_or(|from| time >= from), self.from)
-            && in_time(&|time| self.to.is_none_or(|to| time < to), self.to)
+        is_in_time
             && (self.accounts.is_empty()
                 || account.is_some_and(|id| self.accounts.iter().any(|wanted| wanted == id)))
             && (self.regions.is_empty()
