@@ -9,9 +9,11 @@ import os
 import pathlib
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
 
 import jsonschema
@@ -185,10 +187,23 @@ def test_odd_files_end_well(folder, tmp_path):
     assert done.returncode == 4 and ids(map(json.loads, done.stdout.splitlines())) == [1]
     assert "vanished.json: No such file" in done.stderr and "missing: No such file" in done.stderr
     assert "\x1b" not in done.stderr
-    if os.geteuid() != 0:
-        folder.path.chmod(0)
-        assert run("scan", folder.path).returncode == 4
-        folder.path.chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_read_is_named():
+    # Root may read everything, so the program runs as nobody, in a place that everybody may enter.
+    with tempfile.TemporaryDirectory() as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        program = shutil.copy(PROGRAM, place)
+        logs, closed = place / "logs", place / "logs/closed"
+        closed.mkdir(parents=True)
+        (logs / "open.json").write_text(json.dumps({"Records": [record(1)]}))
+        closed.chmod(0)
+        nobody = {"user": 65534} if os.geteuid() == 0 else {}
+        done = subprocess.run([program, "scan", "--format", "jsonl", logs], capture_output=True, text=True, **nobody)
+        closed.chmod(0o700)
+    assert done.returncode == 4 and len(done.stdout.splitlines()) == 1
+    assert "logs/closed: Permission denied" in done.stderr
 
 
 def test_an_output_that_exists_is_kept_and_one_that_can_t_be_written_is_named(folder, tmp_path):
