@@ -193,10 +193,10 @@ impl<'a> FileScan<'a> {
             return;
         };
         match triaged.decision {
-            Decision::BelowLevel => result.below_level += u64::from(is_wanted),
-            Decision::Suppressed(_) => result.suppressed += u64::from(is_wanted),
-            Decision::Unwatched(_) => result.unwatched += u64::from(is_wanted),
             _ if !is_wanted => result.unselected += 1,
+            Decision::BelowLevel => result.below_level += 1,
+            Decision::Suppressed(_) => result.suppressed += 1,
+            Decision::Unwatched(_) => result.unwatched += 1,
             Decision::Alert(finding) | Decision::ResultOnly(finding) => {
                 let context = Context {
                     object: self.object,
