@@ -314,7 +314,7 @@ def test_a_table_is_coloured_where_it_is_wanted(folder):
 def on_a_terminal(*arguments, env):
     """Runs the command line with a terminal as standard output. Returns what the terminal got."""
     reader, writer = pty.openpty()
-    variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")} | env
+    variables = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "TERM")} | env
     with subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=writer, env=variables) as process:
         os.close(writer)
         shown = b""
