@@ -32,7 +32,7 @@ variable "alarm_email" {
 }
 
 locals {
-  code     = one(fileset(path.module, "billing-watch-*-x86_64.zip"))
+  code     = one(fileset(path.module, "billing-watch-[0-9]*-x86_64.zip"))
   template = "template-cloudformation.json"
 }
 

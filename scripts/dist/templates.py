@@ -10,6 +10,8 @@ from samtranslator.yaml_helper import yaml_parse
 from project import ROOT
 
 SOURCE = ROOT / "template.yaml"
+# The resources of template.yaml that run the code.
+FUNCTIONS = ("Function", "BackfillFunction")
 
 
 class NoManagedPolicies:
@@ -21,7 +23,7 @@ class NoManagedPolicies:
 
 def write_for_zip(output, architecture, zip_name):
     """Writes the template that deploys the function from a zip file beside it. That of x86_64 is template.yaml."""
-    text = replaced(r"CodeUri: .*", f"CodeUri: {zip_name}", SOURCE.read_text())
+    text = replaced(r"CodeUri: .*", f"CodeUri: {zip_name}", SOURCE.read_text(), len(FUNCTIONS))
     text = replaced(r"(  Architecture:\n(?:    .*\n)*?    Default: ).*\n", rf"\g<1>{architecture}\n", text)
     text = replaced(r"(  Architecture:\n(?:    .*\n)*?    AllowedValues: ).*\n", rf"\g<1>[{architecture}]\n", text)
     name = "template.yaml" if architecture == "x86_64" else f"template-{architecture}.yaml"
@@ -50,15 +52,16 @@ def write_for_code_in_a_bucket(output):
 def transformed(code):
     """Returns the template after SAM's transform, with the function's code at the given place."""
     template = yaml_parse(SOURCE.read_text())
-    template["Globals"]["Function"]["CodeUri"] = code
+    for name in FUNCTIONS:
+        template["Resources"][name]["Properties"]["CodeUri"] = code
     # SAM looks the partition of ARNs up by the Region. The template has no ARN with a fixed one.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     return transform(template, {}, NoManagedPolicies())
 
 
-def replaced(pattern, replacement, text):
-    """Replaces the one place that matches the pattern."""
+def replaced(pattern, replacement, text, places=1):
+    """Replaces the places that match the pattern."""
     result, count = re.subn(pattern, replacement, text)
-    if count != 1:
-        raise ValueError(f"template.yaml has {count} places like `{pattern}`, not one")
+    if count != places:
+        raise ValueError(f"template.yaml has {count} places like `{pattern}`, not {places}")
     return result

@@ -17,7 +17,7 @@ import pytest
 from local_aws import free_port
 from stack import ACCOUNT, LOG_KEY, REGION, ROOT, closure, log_file, subscribe_queue, until
 
-[ZIP] = ROOT.glob("dist/billing-watch-*-x86_64.zip")
+[ZIP] = ROOT.glob("dist/billing-watch-[0-9]*-x86_64.zip")
 CREDENTIALS = {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": ACCOUNT, "AWS_SECRET_ACCESS_KEY": "test"}
 # What the README's commands need. No compiler is among them.
 PROGRAMS = {

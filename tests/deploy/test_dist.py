@@ -92,8 +92,9 @@ def test_the_bill_of_materials_names_every_linked_crate(release, architecture, t
 @pytest.mark.parametrize("architecture, name", [("x86_64", "template.yaml"), ("arm64", "template-arm64.yaml")])
 def test_a_template_deploys_the_zip_for_its_processor_without_a_build(release, architecture, name):
     template, source = parsed(release / name), parsed(ROOT / "template.yaml")
-    assert template["Globals"]["Function"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
-    assert source["Globals"]["Function"].pop("CodeUri") == "function.zip"
+    for function in ("Function", "BackfillFunction"):
+        assert template["Resources"][function]["Properties"].pop("CodeUri") == f"billing-watch-{VERSION}-{architecture}.zip"
+        assert source["Resources"][function]["Properties"].pop("CodeUri") == "function.zip"
     assert template["Parameters"]["Architecture"]["AllowedValues"] == [architecture] == [template["Parameters"]["Architecture"]["Default"]]
     for parameters in (template["Parameters"], source["Parameters"]):
         del parameters["Architecture"]
@@ -121,7 +122,7 @@ def test_the_terraform_example_gives_the_template_s_parameters(release):
     for name in re.findall(r"var\.(\w+)", text):
         assert name in {key for block in map(unquoted, example["variable"]) for key in block}, name
     # The file names in it are those of a release.
-    assert "template-cloudformation.json" in text and "billing-watch-*-x86_64.zip" in text
+    assert "template-cloudformation.json" in text and "billing-watch-[0-9]*-x86_64.zip" in text
 
 
 def unquoted(block):
