@@ -43,6 +43,16 @@ def until_done(file, files):
     return wait
 
 
+def started(file):
+    """Returns a function that waits until a scan with this file of `--resume` has read what it can read."""
+    def wait():
+        end = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(1.5)
+    return wait
+
+
 def held(folder, name):
     """A log file that cannot be read to its end before somebody writes into it."""
     place = folder.put([], name=name)
@@ -58,7 +68,7 @@ def test_an_interrupted_scan_goes_on_where_it_was(folder, tmp_path):
     # Files after the one that blocks are read by another thread. Some writes of the file lie 2 seconds apart.
     progress = tmp_path / "scan.progress"
     arguments = [folder.path, "--resume", progress, "--format", "json", "--jobs", 2]
-    status, diagnostics = interrupted(arguments, lambda: time.sleep(1))
+    status, diagnostics = interrupted(arguments, started(progress))
     assert status == 130 and "interrupted; repeat the command to go on" in diagnostics
     files[20].unlink()
     folder.put([record(20)], name="File020")
@@ -81,8 +91,8 @@ def test_a_resumed_scan_has_the_result_of_an_uninterrupted_one(folder, tmp_path)
     block = held(folder, "Zzz")
     progress = tmp_path / "scan.progress"
     arguments = [folder.path, "--resume", progress, "--format", "json"]
-    assert interrupted(arguments, lambda: time.sleep(1))[0] == 130
-    assert interrupted(arguments, lambda: time.sleep(0.5))[0] == 130
+    assert interrupted(arguments, started(progress))[0] == 130
+    assert interrupted(arguments, started(progress))[0] == 130
     block.unlink()
     resumed = run("scan", *arguments)
     assert resumed.returncode == whole.returncode == 4
@@ -97,7 +107,7 @@ def test_names_that_are_not_utf_8_keep_their_order(folder, tmp_path):
     os.mkfifo(first)
     progress = tmp_path / "scan.progress"
     arguments = [folder.path, "--resume", progress, "--format", "json", "--jobs", 2]
-    assert interrupted(arguments, lambda: time.sleep(1))[0] == 130
+    assert interrupted(arguments, started(progress))[0] == 130
     first.unlink()
     folder.put([record(2)]).rename(first)
     assert len(json.loads(run("scan", *arguments).stdout)["findings"]) == 2
@@ -113,7 +123,7 @@ def test_an_archive_counts_whole_or_not_at_all(folder, tmp_path):
     os.mkfifo(place / "b.json.gz")
     progress = tmp_path / "scan.progress"
     arguments = [place, "--resume", progress, "--format", "json"]
-    assert interrupted(arguments, lambda: time.sleep(1))[0] == 130
+    assert interrupted(arguments, started(progress))[0] == 130
     (place / "b.json.gz").unlink()
     result = json.loads(run("scan", *arguments).stdout)
     assert len(result["findings"]) == 2 and result["summary"]["duplicates"] == 0
@@ -131,7 +141,7 @@ def test_a_file_of_something_else_is_refused_and_kept(folder, tmp_path, content,
 def test_a_file_of_another_scan_is_refused_and_kept(folder, tmp_path):
     held(folder, "Block")
     progress = tmp_path / "scan.progress"
-    assert interrupted([folder.path, "--resume", progress], lambda: time.sleep(1))[0] == 130
+    assert interrupted([folder.path, "--resume", progress], started(progress))[0] == 130
     before = progress.read_bytes()
     done = run("scan", folder.path, "--resume", progress, "--minimum-level", "low")
     assert done.returncode == 3 and "is of another scan" in done.stderr and progress.read_bytes() == before
@@ -223,7 +233,7 @@ def test_an_age_means_the_same_in_each_run(folder, tmp_path):
     os.mkfifo(block)
     progress = tmp_path / "scan.progress"
     arguments = [folder.path, "--since", "1h", "--resume", progress, "--format", "json", "--jobs", 2]
-    assert interrupted(arguments, lambda: time.sleep(1))[0] == 130
+    assert interrupted(arguments, started(progress))[0] == 130
     time.sleep(4)
     block.unlink()
     folder.put([record(2, time=time_of(3))], day=day, name="Bbbb")
