@@ -28,7 +28,8 @@ check: ## Run the quick checks: format, lints, and the tests that start no other
 
 test: ## Run everything that CI runs: `make check`, then the binary, template, rules, documents and spelling
 	@$(MAKE) --jobs=2 --output-sync=recurse check venv deploy-tools browser
-	@$(MAKE) --jobs=2 --output-sync=recurse test-binary test-deploy test-command-line
+	@$(MAKE) --jobs=2 --output-sync=recurse test-binary test-deploy
+	@$(MAKE) test-command-line
 	@$(MAKE) lint
 
 # The real binary, with moto in AWS's place.

@@ -9,6 +9,7 @@ import time
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import record, run
 
@@ -44,6 +45,8 @@ class Page:
         self.browser = browser
         browser.get_log("browser"), browser.get_log("performance")
         browser.get(f"file://{path}")
+        # On a busy machine the browser may answer before a large page is there.
+        WebDriverWait(browser, 60).until(lambda browser: browser.execute_script("return document.readyState") == "complete")
 
     def texts(self, selector):
         return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, selector)]
