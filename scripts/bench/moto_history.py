@@ -4,15 +4,17 @@ Prints its address once the bucket `BUCKET` holds NUMBER copies of FILE under th
 standard input closes.
 """
 
-import logging
 import pathlib
 import sys
 import time
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import moto_peer
 
 BUCKET = "example-trail-logs"
 KEY = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/03/02/111122223333_CloudTrail_us-east-1_20260302T1650Z_{:016d}.json.gz"
@@ -32,13 +34,7 @@ def main():
         return answer(handler)
 
     WSGIRequestHandler.run_wsgi = answer_late
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    print(f"http://{host}:{port}", flush=True)
-    sys.stdin.read()
-    server.stop()
+    moto_peer.serve()
 
 
 if __name__ == "__main__":

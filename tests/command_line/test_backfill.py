@@ -195,6 +195,37 @@ def test_a_job_that_did_not_reach_all_files_gives_no_complete_report(s3, environ
     assert (summary["findings"], summary["files_failed"]) == (2, 3)
 
 
+@pytest.mark.parametrize(("manifest", "status", "says"), [
+    (None, 4, "manifest.json: it does not exist"),
+    (b"{", 3, "manifest.json is no manifest of a report"),
+    (json.dumps({"ReportSchema": "Bucket, Key", "Results": []}).encode(), 3, "has columns that this version does not know"),
+    (json.dumps({"ReportSchema": batch_peer.SCHEMA, "Results": [{"Bucket": REPORTS, "Key": "gone.csv"}]}).encode(), 4, "gone.csv: it does not exist"),
+])
+def test_a_broken_completion_report_is_named(s3, environment, batch, folder, function, manifest, status, says):
+    folder.put([record(1)])
+    upload(s3, folder)
+    job = started(environment)
+    batch.run(job, function)
+    key = f"backfill/job-{job}/manifest.json"
+    s3.delete_object(Bucket=REPORTS, Key=key)
+    if manifest is not None:
+        s3.put_object(Bucket=REPORTS, Key=key, Body=manifest)
+    report = run("backfill", "report", job, env=environment)
+    assert report.returncode == status and says in report.stderr and not report.stdout, report.stderr
+
+
+def test_a_line_of_a_completion_report_that_names_no_object_is_a_failure(s3, environment, batch, folder, function):
+    folder.put([record(1)])
+    upload(s3, folder)
+    job = started(environment)
+    batch.run(job, function)
+    s3.put_object(Bucket=REPORTS, Key="short.csv", Body=b"only,two\n")
+    manifest = {"ReportSchema": batch_peer.SCHEMA, "Results": [{"Bucket": REPORTS, "Key": "short.csv"}]}
+    s3.put_object(Bucket=REPORTS, Key=f"backfill/job-{job}/manifest.json", Body=json.dumps(manifest))
+    report = run("backfill", "report", job, env=environment)
+    assert report.returncode == 4 and "s3://only/two: " in report.stderr
+
+
 def test_what_aws_refuses_is_said_in_its_words(environment, batch):
     unknown = run("backfill", "status", "no-such-job", env=environment)
     assert unknown.returncode == 4 and "s3:DescribeJob: NoSuchJob: The specified job does not exist" in unknown.stderr

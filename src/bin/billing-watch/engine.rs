@@ -67,6 +67,17 @@ pub(crate) struct FileResult {
     pub(crate) ticket: Option<Ticket>,
 }
 
+impl FileResult {
+    /// A file that ended without being read.
+    pub(crate) fn ended(name: impl Into<String>, end: FileEnd) -> Self {
+        Self {
+            name: name.into(),
+            end,
+            ..Self::default()
+        }
+    }
+}
+
 /// How reading a file ended.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) enum FileEnd {

@@ -188,11 +188,9 @@ impl Journal {
 
     /// Notes that storage did not give an input, and writes the file now and then.
     pub(crate) fn again(&mut self, ticket: Ticket, collection: &Collection) -> Result<(), Stop> {
-        let name = ticket.name.clone();
-        let place = ticket.place;
-        self.done(ticket, collection)?;
-        self.places[place].again.insert(name);
-        Ok(())
+        let place = &mut self.places[ticket.place];
+        place.again.insert(ticket.name.clone());
+        self.note(ticket, collection)
     }
 
     /// Whether no input is to be tried again.
@@ -202,11 +200,15 @@ impl Journal {
 
     /// Notes that an input is done, and writes the file now and then.
     pub(crate) fn done(&mut self, ticket: Ticket, collection: &Collection) -> Result<(), Stop> {
+        self.places[ticket.place].again.remove(&ticket.name);
+        self.note(ticket, collection)
+    }
+
+    fn note(&mut self, ticket: Ticket, collection: &Collection) -> Result<(), Stop> {
         let place = &mut self.places[ticket.place];
-        match ticket.number {
-            Some(number) => place.beyond.insert(number, ticket.name),
-            None => place.again.take(&ticket.name),
-        };
+        if let Some(number) = ticket.number {
+            place.beyond.insert(number, ticket.name);
+        }
         while let Some(name) = place.beyond.remove(&place.next) {
             place.next += 1;
             // What earlier runs had done beyond may lie before it now.
@@ -249,5 +251,30 @@ impl Journal {
         fs::remove_file(&self.file).map_err(|error| {
             Stop::usage(format!("{} can't be removed: {error}", self.file.display()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where it can't go on")]
+
+    use super::*;
+
+    #[test]
+    fn the_file_never_takes_for_done_what_storage_did_not_give() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("scan.progress");
+        let scan = || "scan".to_owned();
+        let (mut journal, collection) = Journal::open(&file, scan(), &mut None, 1).unwrap();
+        // The next note writes the file.
+        journal.written = Instant::now().checked_sub(2 * INTERVAL).unwrap();
+        let ticket = Ticket {
+            place: 0,
+            number: Some(0),
+            name: "a".to_owned(),
+        };
+        journal.again(ticket, &collection).unwrap();
+        let (written, _) = Journal::open(&file, scan(), &mut None, 1).unwrap();
+        assert_eq!(written.before()[0].of("a", |a, b| a > b), Earlier::Tried);
     }
 }

@@ -156,7 +156,10 @@ impl Listing<'_> {
                 Ok(page) => page,
                 Err(error) => {
                     let name = format!("s3://{bucket}/{prefix}");
-                    return tell(vec![ended(name, FileEnd::NotListed(in_words(&error)))]);
+                    return tell(vec![FileResult::ended(
+                        name,
+                        FileEnd::NotListed(in_words(&error)),
+                    )]);
                 }
             };
             let Some(end) = page.last() else { return };
@@ -246,14 +249,6 @@ async fn read_once(
     file.finish(end)
 }
 
-fn ended(name: String, end: FileEnd) -> FileResult {
-    FileResult {
-        name,
-        end,
-        ..FileResult::default()
-    }
-}
-
 pub(crate) fn in_words(error: &StoreError) -> String {
     let remedy = match error.remedy {
         "" => String::new(),
@@ -282,8 +277,8 @@ pub(crate) fn runtime() -> std::io::Result<Runtime> {
 fn with_store(tell: &impl Fn(Vec<FileResult>), work: impl AsyncFnOnce(S3History)) {
     match runtime() {
         Ok(runtime) => runtime.block_on(async { work(store().await).await }),
-        Err(error) => tell(vec![ended(
-            "s3".to_owned(),
+        Err(error) => tell(vec![FileResult::ended(
+            "s3",
             FileEnd::NotListed(error.to_string()),
         )]),
     }

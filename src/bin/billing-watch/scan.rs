@@ -231,7 +231,7 @@ fn read_all(
 }
 
 /// A thread that panicked has ended the program.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -278,10 +278,15 @@ fn read(
             let skipped = skip(engine, &path.to_string_lossy(), None, named);
             vec![skipped.unwrap_or_else(|| match File::open(&path) {
                 Ok(file) => engine.read(&path, file),
-                Err(error) => ended(&path, FileEnd::Unread(error.to_string())),
+                Err(error) => {
+                    FileResult::ended(path.to_string_lossy(), FileEnd::Unread(error.to_string()))
+                }
             })]
         }
-        Input::Broken(path, problem) => vec![ended(&path, FileEnd::Failed(problem))],
+        Input::Broken(path, problem) => vec![FileResult::ended(
+            path.to_string_lossy(),
+            FileEnd::Failed(problem),
+        )],
     };
     if let Some(last) = results.last_mut() {
         last.ticket = Some(ticket);
@@ -302,7 +307,10 @@ fn read_archive(
         let mut result = match part {
             Part::File(name, reader) => skip(engine, &name.to_string_lossy(), None, false)
                 .unwrap_or_else(|| engine.read(&name, reader)),
-            Part::Other(name) => ended(&name, FileEnd::Skipped("no plain file in an archive")),
+            Part::Other(name) => FileResult::ended(
+                name.to_string_lossy(),
+                FileEnd::Skipped("no plain file in an archive"),
+            ),
         };
         // It is not tried again by itself.
         if let FileEnd::Unread(problem) = result.end {
@@ -314,9 +322,15 @@ fn read_archive(
         }
     });
     if let Err(error) = read {
-        held.push(ended(path, FileEnd::Failed(error.to_string())));
+        held.push(FileResult::ended(
+            path.to_string_lossy(),
+            FileEnd::Failed(error.to_string()),
+        ));
     } else if held.is_empty() {
-        held.push(ended(path, FileEnd::Skipped("empty")));
+        held.push(FileResult::ended(
+            path.to_string_lossy(),
+            FileEnd::Skipped("empty"),
+        ));
     }
     held
 }
@@ -335,18 +349,7 @@ pub(crate) fn skip(
         _ => return None,
     };
     Some(FileResult {
-        name: name.to_owned(),
         log_file,
-        end: FileEnd::Skipped(reason),
-        ..FileResult::default()
+        ..FileResult::ended(name, FileEnd::Skipped(reason))
     })
-}
-
-/// A file that ended without being read.
-fn ended(path: &Path, end: FileEnd) -> FileResult {
-    FileResult {
-        name: path.to_string_lossy().into_owned(),
-        end,
-        ..FileResult::default()
-    }
 }

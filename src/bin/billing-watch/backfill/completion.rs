@@ -52,13 +52,9 @@ pub(super) fn read(
     report: &JobReport,
     mut take: impl FnMut(Task) + Send,
 ) -> Result<(), Stop> {
-    let manifest = Part {
-        bucket: report.bucket.clone(),
-        key: report.manifest_key.clone(),
-    };
+    let place = object(&report.bucket, &report.manifest_key);
     let mut text = Vec::new();
-    copy(runtime, store, &manifest, &mut text)?;
-    let place = manifest.place();
+    copy(runtime, store, &place, &mut text)?;
     let manifest: Manifest = serde_json::from_slice(&text)
         .map_err(|error| Stop::usage(format!("{place} is no manifest of a report: {error}")))?;
     if manifest.report_schema != SCHEMA {
@@ -67,7 +63,8 @@ pub(super) fn read(
         )));
     }
     for part in &manifest.results {
-        read_part(runtime, store, part, &mut take)?;
+        let part = object(&part.bucket, &part.key);
+        read_part(runtime, store, &part, &mut take)?;
     }
     Ok(())
 }
@@ -76,7 +73,7 @@ pub(super) fn read(
 fn read_part(
     runtime: &Runtime,
     store: &S3History,
-    part: &Part,
+    part: &ObjectRef,
     take: &mut (impl FnMut(Task) + Send),
 ) -> Result<(), Stop> {
     let (reader, writer) = io::pipe().map_err(|error| Stop::usage(error.to_string()))?;
@@ -89,13 +86,13 @@ fn read_part(
     })
 }
 
-fn parse(reader: PipeReader, part: &Part, take: &mut impl FnMut(Task)) -> Result<(), Stop> {
+fn parse(reader: PipeReader, part: &ObjectRef, take: &mut impl FnMut(Task)) -> Result<(), Stop> {
     let mut lines = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_reader(reader);
     for line in lines.records() {
-        let line = line.map_err(|error| Stop::usage(format!("{}: {error}", part.place())))?;
+        let line = line.map_err(|error| Stop::usage(format!("{part}: {error}")))?;
         let cell = |index| line.get(index).unwrap_or_default();
         let version = cell(2);
         take(Task {
@@ -121,18 +118,12 @@ fn decoded(key: &str) -> String {
 fn copy(
     runtime: &Runtime,
     store: &S3History,
-    part: &Part,
+    object: &ObjectRef,
     mut to: impl io::Write,
 ) -> Result<(), Stop> {
-    let place = part.place();
-    let object = ObjectRef {
-        bucket: part.bucket.clone(),
-        key: part.key.clone(),
-        version_id: None,
-    };
-    let failed = |error: String| Stop::incomplete(format!("{place}: {error}"));
+    let failed = |error: String| Stop::incomplete(format!("{object}: {error}"));
     runtime.block_on(async {
-        let body = store.open(&object).await;
+        let body = store.open(object).await;
         let mut body = body.map_err(|error| failed(s3::in_words(&error)))?;
         while let Some(chunk) = body
             .chunk()
@@ -146,8 +137,10 @@ fn copy(
     })
 }
 
-impl Part {
-    fn place(&self) -> String {
-        format!("s3://{}/{}", self.bucket, self.key)
+fn object(bucket: &str, key: &str) -> ObjectRef {
+    ObjectRef {
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        version_id: None,
     }
 }

@@ -1,6 +1,6 @@
 //! `backfill report`: what a job has found, as `scan` shows it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use billing_watch::{cloudtrail::LogFileName, envelope::ObjectRef};
 use clap::ColorChoice;
@@ -13,7 +13,7 @@ use crate::{
     engine::{Engine, FileEnd, FileResult},
     progress::Progress,
     result, s3,
-    scan::skip,
+    scan::{lock, skip},
 };
 
 /// What the function says of an object without findings.
@@ -52,7 +52,7 @@ pub(super) fn report(
     })?;
     let taken = Mutex::new((&mut collection, &mut progress));
     s3::read_objects(&engine, again, options.jobs(), &|files: Vec<FileResult>| {
-        let (collection, progress) = &mut *taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (collection, progress) = &mut *lock(&taken);
         for file in files {
             result::take(file, collection, progress);
         }
@@ -73,8 +73,6 @@ fn clean(engine: &Engine, object: &ObjectRef) -> FileResult {
     let name = format!("s3://{}/{}", object.bucket, object.key);
     skip(engine, &name, None, false).unwrap_or_else(|| FileResult {
         log_file: LogFileName::parse(&name),
-        name,
-        end: FileEnd::Read,
-        ..FileResult::default()
+        ..FileResult::ended(name, FileEnd::Read)
     })
 }
